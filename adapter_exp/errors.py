@@ -1,0 +1,19 @@
+"""The two ways a run ends early on purpose."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad input that the user can put right: one line per fault, exit code 2.
+
+    Each line names the key or file, the value, and what is allowed, for example
+    ``adapter.layers: 'last:40' asks for 40 layers, but smollm2_135m has 30. Use last:30 or fewer.``
+    """
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class Cancelled(Exception):
+    """The user or the system (Ctrl-C, SIGTERM) asked the run to stop."""
