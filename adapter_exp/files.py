@@ -21,8 +21,8 @@ def write_text_atomic(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes private files; records are for everyone to read
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)  # mkstemp makes private files; records are for everyone to read
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -53,7 +53,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 _flush(file)
         if path.exists():
             shutil.rmtree(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _flush(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

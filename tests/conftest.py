@@ -13,7 +13,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the tiny random Llama (4 layers, hidden 64, byte-level tokenizer with a chat template, no pad token)."""
+    """Folder of the tiny random Llama (4 layers, hidden 64, chat template, no pad token)."""
     from adapter_exp.models.tiny import write_tiny
 
     return write_tiny(tmp_path_factory.mktemp("tiny") / "model")

@@ -1,0 +1,1 @@
+"""Adapter kinds behind one small interface."""

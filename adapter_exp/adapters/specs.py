@@ -17,7 +17,7 @@ class _Spec(BaseModel):
 
 
 class LoraSpec(_Spec):
-    """LoRA (Hu et al. 2021), DoRA (Liu et al. 2024) by ``dora``, rank-stabilised scaling (Kalajdzievski 2023) by ``rslora``."""
+    """LoRA (Hu et al. 2021); ``dora``: Liu et al. 2024; ``rslora``: rank-stabilised scaling, Kalajdzievski 2023."""
 
     kind: Literal["lora"] = "lora"
     r: int = Field(16, ge=1)
@@ -69,6 +69,4 @@ class SavedSpec(_Spec):
     path: str = Field(min_length=1)
 
 
-AdapterSpec = Annotated[
-    LoraSpec | MlpSpec | LoraMlpSpec | FullSpec | NoneSpec | SavedSpec, Field(discriminator="kind")
-]
+AdapterSpec = Annotated[LoraSpec | MlpSpec | LoraMlpSpec | FullSpec | NoneSpec | SavedSpec, Field(discriminator="kind")]

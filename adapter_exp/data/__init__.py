@@ -1,0 +1,1 @@
+"""Everything between raw corpora and token ids."""

@@ -1,0 +1,1 @@
+"""Generation, label scoring, statistics and gates."""

@@ -1,4 +1,4 @@
-"""A random-weight Llama of a few hundred thousand parameters with a byte-level tokenizer: for tests and format checks."""
+"""A random-weight Llama of 91 thousand parameters with a byte-level tokenizer: for tests and format checks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ CHAT_TEMPLATE = (
 SPECIAL_TOKENS = ("<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>")
 
 
-def write_tiny(
-    folder: Path, *, seed: int = 0, chat: bool = True, pad_token: str | None = None, **config: Any
-) -> Path:
+def write_tiny(folder: Path, *, seed: int = 0, chat: bool = True, pad_token: str | None = None, **config: Any) -> Path:
     """Write config, random weights (safetensors) and tokenizer files of a tiny Llama to ``folder``.
 
     Args:

@@ -1,0 +1,1 @@
+"""Tasks: data, prompts, answers and scores behind one protocol."""

@@ -116,7 +116,7 @@ class Task(Protocol):
         """Return what the item *is*, without id and group (JSON-able): equal contents are the same item."""
 
     def requests(self, example: Example) -> Sequence[Request]:
-        """Return what evaluation asks the model about ``example``; the same kinds in the same order for all examples."""
+        """Return what evaluation asks about ``example``; the same kinds in the same order for all examples."""
 
     def parse(self, text: str) -> Any | None:
         """Read a generated answer; None when it is not in the asked format."""

@@ -1,0 +1,1 @@
+"""Collation, losses, the Trainer glue and checkpoints."""
