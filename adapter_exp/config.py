@@ -1,0 +1,125 @@
+"""The typed configuration of a run: one schema over the plain YAML, every fault told in one line.
+
+Imports no torch: ``--cfg job``, ``--info`` and shell completion stay quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from adapter_exp.adapters.specs import AdapterSpec
+from adapter_exp.config_faults import faults_of
+from adapter_exp.errors import UserError
+from adapter_exp.models.specs import ModelConfig, QuantizationConfig
+from adapter_exp.tasks.config import TaskConfig
+from adapter_exp.tasks.registry import config_class, task_names
+from adapter_exp.tracking.specs import TrackingConfig
+from adapter_exp.training.specs import TrainerConfig
+
+if TYPE_CHECKING:
+    AnyTaskConfig = TaskConfig
+else:  # one arm per registered task, told apart by its name
+    AnyTaskConfig = Annotated[Union[tuple(map(config_class, task_names()))], Field(discriminator="name")]  # noqa: UP007
+
+# What does not change a run's numbers, and so not its identity.
+_NOT_IDENTITY = ("resume", "tracking", "cache_dir", "output_dir")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EvalConfig(_Section):
+    """What is scored, before and after training.
+
+    Attributes:
+        special: tasks the adapter should gain on; None: the trained task.
+        general: tasks that show what it forgot; None: terra, or nerus when terra is trained.
+        tasks: settings of tasks other than the trained one, by name.
+        batch_size: prompts per generation batch.
+        validation: score the adapted model on the trained task's validation split too.
+        resamples: bootstrap draws of every interval.
+    """
+
+    special: tuple[str, ...] | None = None
+    general: tuple[str, ...] | None = None
+    tasks: dict[str, AnyTaskConfig] = Field(default_factory=dict)
+    batch_size: Annotated[int, Field(strict=True, ge=1)] = 16
+    validation: bool = True
+    resamples: Annotated[int, Field(strict=True, ge=100, le=100_000)] = 2000
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+
+
+class Config(_Section):
+    """One experiment, resolved and checked as far as the model's own config is not needed."""
+
+    model: ModelConfig
+    quantization: QuantizationConfig
+    adapter: AdapterSpec
+    task: AnyTaskConfig
+    trainer: TrainerConfig
+    eval: EvalConfig
+    tracking: TrackingConfig
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    resume: Literal["never", "auto"] = "never"
+    cache_dir: str = Field(min_length=1)
+    output_dir: str = Field("outputs", min_length=1)
+
+    @model_validator(mode="after")
+    def _known_tasks(self) -> Config:
+        known = set(self.eval.tasks) | {self.task.name}
+        wanted = (*(self.eval.special or ()), *(self.eval.general or ()))
+        for name in wanted:
+            if name not in known:
+                raise ValueError(f"eval: '{name}' is not a task; use {', '.join(sorted(known))}")
+        return self
+
+    @property
+    def special_tasks(self) -> tuple[TaskConfig, ...]:
+        """Settings of the tasks that the adapter should gain on."""
+        names = (self.task.name,) if self.eval.special is None else self.eval.special
+        return tuple(self._task(name) for name in dict.fromkeys(names))
+
+    @property
+    def general_tasks(self) -> tuple[TaskConfig, ...]:
+        """Settings of the tasks that show forgetting; a special task is never one of them."""
+        special = {task.name for task in self.special_tasks}
+        names = self.eval.general
+        if names is None:
+            names = ("nerus",) if "terra" in special else ("terra",)
+        return tuple(self._task(name) for name in dict.fromkeys(names) if name not in special)
+
+    def _task(self, name: str) -> TaskConfig:
+        return self.task if name == self.task.name else self.eval.tasks[name]
+
+    def identity(self) -> dict[str, Any]:
+        """The plain values that decide a run's numbers."""
+        values = self.model_dump(mode="json", exclude=set(_NOT_IDENTITY))
+        values["eval"]["tasks"] = {
+            task.name: task.model_dump(mode="json") for task in (*self.special_tasks, *self.general_tasks)
+        }
+        return values
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the configuration: runs with equal hashes compute the same numbers."""
+        text = json.dumps(self.identity(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_config(values: Mapping[str, Any]) -> Config:
+    """Check the composed YAML.
+
+    Raises:
+        UserError: with one line for every fault: the key, the value, what is allowed.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(*faults_of(error, Config)) from error

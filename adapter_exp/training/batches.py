@@ -1,0 +1,106 @@
+"""Which rows form a batch, and how rows become tensors."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from torch.utils.data import Sampler
+
+from adapter_exp.data.rendering import TrainingRow
+
+if TYPE_CHECKING:
+    import torch
+
+IGNORED_LABEL = -100
+# Rows are sorted inside windows of this many batches: little padding, and batches still differ between epochs.
+_WINDOW_BATCHES = 16
+
+
+class BucketSampler(Sampler[int]):
+    """Row indices in training order, a pure function of ``(seed, epoch)``, so that a resumed run sees the same batches.
+
+    With ``buckets`` the rows are shuffled, cut into windows of 16 batches, sorted by length inside each window and
+    cut into batches, whose order is shuffled again. Without, they are only shuffled. A short last batch stays last.
+
+    Args:
+        lengths: tokens of every row.
+        batch_size: rows per batch.
+        seed: with the epoch, decides the order.
+        buckets: batches of rows of like length.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, batch_size: int, seed: int, buckets: bool) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.buckets = buckets
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([index for batch in self.batches(self.epoch) for index in batch])
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Row indices of every batch of ``epoch``."""
+        generator = random.Random(f"{self.seed}/{epoch}")
+        order = list(range(len(self.lengths)))
+        generator.shuffle(order)
+        if self.buckets:
+            window = self.batch_size * _WINDOW_BATCHES
+            order = [
+                index
+                for start in range(0, len(order), window)
+                for index in sorted(order[start : start + window], key=lambda i: self.lengths[i])
+            ]
+        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        short = [batches.pop()] if batches and len(batches[-1]) < self.batch_size else []
+        if self.buckets:
+            generator.shuffle(batches)
+        return batches + short
+
+
+class Collator:
+    """Rows -> right-padded tensors ``input_ids``, ``attention_mask``, ``labels``, each of shape (rows, longest row).
+
+    Padding is masked by each row's length, never by the pad token's id, which is often the end token's: the end of an
+    answer must stay in the loss.
+    """
+
+    def __init__(self, pad_id: int) -> None:
+        self.pad_id = pad_id
+
+    def __call__(self, rows: Sequence[TrainingRow]) -> dict[str, torch.Tensor]:
+        """Pad ``rows`` to the longest; prompts and padding get the label -100."""
+        import torch
+
+        longest = max(len(row.ids) for row in rows)
+        ids = torch.full((len(rows), longest), self.pad_id, dtype=torch.long)
+        mask = torch.zeros((len(rows), longest), dtype=torch.long)
+        labels = torch.full((len(rows), longest), IGNORED_LABEL, dtype=torch.long)
+        for i, row in enumerate(rows):
+            tokens = torch.tensor(row.ids, dtype=torch.long)
+            ids[i, : len(tokens)] = tokens
+            mask[i, : len(tokens)] = 1
+            labels[i, row.prompt_tokens : len(tokens)] = tokens[row.prompt_tokens :]
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def count_tokens(sampler: BucketSampler, batches_done: int) -> tuple[int, int]:
+    """Tokens of the first ``batches_done`` batches of a run: (without padding, with padding)."""
+    tokens = padded = epoch = 0
+    while batches_done > 0:
+        for batch in sampler.batches(epoch)[:batches_done]:
+            lengths = [sampler.lengths[i] for i in batch]
+            tokens += sum(lengths)
+            padded += max(lengths) * len(lengths)
+            batches_done -= 1
+        epoch += 1
+    return tokens, padded

@@ -1,0 +1,62 @@
+"""Checkpoints that are whole or absent: published by rename, verified by hash, oldest removed first."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adapter_exp.errors import UserError
+from adapter_exp.files import atomic_folder, sha256_file, write_json_atomic
+
+MANIFEST = "files.json"
+_NAME = re.compile(r"^step-(\d+)$")
+
+
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """Published checkpoints in ``folder``, oldest step first; temporary ones are never among them."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if _NAME.match(path.name) and (path / MANIFEST).is_file()]
+    return sorted(found, key=lambda path: step_of(path))
+
+
+def step_of(checkpoint: Path) -> int:
+    """Optimiser steps done when ``checkpoint`` was written."""
+    match = _NAME.match(checkpoint.name)
+    if match is None:
+        raise ValueError(f"{checkpoint}: not a checkpoint folder")
+    return int(match[1])
+
+
+@contextmanager
+def publish(folder: Path, step: int, *, keep: int) -> Iterator[Path]:
+    """Yield a staging folder that becomes ``folder/step-N`` with a manifest of hashes; then keep the newest ``keep``."""
+    with atomic_folder(folder / f"step-{step}") as staging:
+        yield staging
+        hashes = {
+            str(file.relative_to(staging)): sha256_file(file) for file in sorted(staging.rglob("*")) if file.is_file()
+        }
+        write_json_atomic(staging / MANIFEST, hashes)
+    for old in checkpoint_folders(folder)[:-keep]:
+        shutil.rmtree(old)
+
+
+def verify(checkpoint: Path) -> None:
+    """Check every file of a checkpoint against its manifest.
+
+    Raises:
+        UserError: naming the file that is missing or damaged.
+    """
+    advice = f"delete {checkpoint} to go on from the checkpoint before it, or start anew with resume=never"
+    try:
+        hashes = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{checkpoint / MANIFEST}: unreadable checkpoint ({error}); {advice}.") from error
+    for name, wanted in hashes.items():
+        file = checkpoint / name
+        if not file.is_file() or sha256_file(file) != wanted:
+            raise UserError(f"{file}: missing or damaged since it was written; {advice}.")

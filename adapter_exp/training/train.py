@@ -1,0 +1,171 @@
+"""Train an attached adapter: rows in, weights and a report out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers.trainer_callback import PrinterCallback
+
+from adapter_exp.adapters import Attached
+from adapter_exp.data.rendering import TrainingRow
+from adapter_exp.errors import Cancelled
+from adapter_exp.training.batches import BucketSampler, Collator, count_tokens
+from adapter_exp.training.best import load_best
+from adapter_exp.training.cancel import Cancellation
+from adapter_exp.training.flow import Flow, StepReport, best_index, validation_losses
+from adapter_exp.training.specs import TrainerConfig
+from adapter_exp.training.trainer import AdapterTrainer, training_arguments
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training did.
+
+    Attributes:
+        loss, validation_loss: (step, nats per answer token), the whole run's, also when it was resumed.
+        best_step: step whose weights the model now has.
+        tokens, padded_tokens: of the rows that were trained on, without and with padding.
+        seconds: of this process; ``tokens_per_s`` is over them.
+    """
+
+    steps: int
+    epochs: float
+    loss: list[tuple[int, float]]
+    validation_loss: list[tuple[int, float]]
+    best_step: int
+    tokens: int
+    padded_tokens: int
+    seconds: float
+    tokens_per_s: float
+
+
+def steps_per_epoch(rows: int, settings: TrainerConfig) -> int:
+    """Optimiser steps of one pass over ``rows`` rows."""
+    batches = math.ceil(rows / settings.batch_size)
+    return math.ceil(batches / settings.gradient_accumulation_steps)
+
+
+def total_steps(rows: int, settings: TrainerConfig) -> int:
+    """Optimiser steps of the whole run."""
+    return settings.max_steps or max(1, round(settings.epochs * steps_per_epoch(rows, settings)))
+
+
+def train(
+    attached: Attached,
+    rows: Sequence[TrainingRow],
+    validation_rows: Sequence[TrainingRow],
+    settings: TrainerConfig,
+    *,
+    seed: int,
+    pad_id: int,
+    dtype: torch.dtype,
+    run_dir: Path,
+    resume_from: Path | None,
+    save_adapter: Callable[[Path], None],
+    cancellation: Cancellation,
+    on_step: Callable[[StepReport], None],
+) -> TrainingResult:
+    """Train the adapter's parameters in place.
+
+    Args:
+        dtype: autocast to this when it is not float32.
+        run_dir: checkpoints go to ``run_dir/checkpoints``.
+        resume_from: a verified checkpoint whose weights ``attached`` already has; optimiser, schedule, random states
+            and data position are restored from it.
+        save_adapter: writes the adapter in its own format into a folder; checkpoints hold one.
+
+    Raises:
+        Cancelled: after a checkpoint was saved, when a stop was requested.
+        TrainingDiverged: when the loss is no longer finite.
+    """
+    checkpoint_folder = run_dir / CHECKPOINTS
+    epoch_steps = steps_per_epoch(len(rows), settings)
+    sampler = BucketSampler(
+        [len(row.ids) for row in rows], batch_size=settings.batch_size, seed=seed, buckets=settings.length_buckets
+    )
+    keep_best = settings.load_best and len(validation_rows) > 0
+    trainer = AdapterTrainer(
+        attached,
+        training_arguments(
+            settings, output_dir=run_dir, seed=seed, steps=total_steps(len(rows), settings), dtype=dtype,
+            device=attached.model.device,
+        ),
+        train_rows=rows,
+        validation_rows=validation_rows,
+        sampler=sampler,
+        collator=Collator(pad_id),
+        answer_only_logits=settings.answer_only_logits,
+        checkpoint_folder=checkpoint_folder,
+        save_adapter=save_adapter,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(
+        Flow(
+            settings,
+            sampler=sampler,
+            steps_per_epoch=epoch_steps,
+            has_validation=len(validation_rows) > 0,
+            best_folder=checkpoint_folder if keep_best else None,
+            cancellation=cancellation,
+            on_step=on_step,
+        )
+    )
+    if settings.activation_checkpointing:
+        _checkpoint_activations(attached)
+    started = time.perf_counter()
+    with cancellation.deferred():
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    seconds = time.perf_counter() - started
+    if cancellation.requested:
+        raise Cancelled(f"training saved at step {trainer.state.global_step}")
+    return _result(trainer, settings, seconds, keep_best=keep_best)
+
+
+def _checkpoint_activations(attached: Attached) -> None:
+    """Recompute activations in the backward pass, without sending gradients below the lowest adapter.
+
+    transformers' switch also makes the embeddings' output require a gradient, so that backward and recomputation
+    would cross the whole frozen part; non-reentrant checkpointing needs no such thing.
+    """
+    attached.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    attached.model.disable_input_require_grads()
+
+
+def _result(
+    trainer: AdapterTrainer, settings: TrainerConfig, seconds: float, *, keep_best: bool
+) -> TrainingResult:
+    state = trainer.state
+    validation = validation_losses(state)
+    best_step = state.global_step
+    if keep_best and validation:
+        best_step = validation[best_index(validation)][0]
+        if best_step != state.global_step:
+            load_best(trainer.attached.model, trainer.checkpoint_folder)
+    tokens, padded = count_tokens(trainer.sampler, _batches(trainer, settings, state.global_step))
+    before, _ = count_tokens(trainer.sampler, _batches(trainer, settings, trainer.first_step))
+    return TrainingResult(
+        steps=state.global_step,
+        epochs=float(state.epoch or 0),
+        loss=[(int(entry["step"]), entry["loss"]) for entry in state.log_history if "loss" in entry],
+        validation_loss=validation,
+        best_step=best_step,
+        tokens=tokens,
+        padded_tokens=padded,
+        seconds=seconds,
+        tokens_per_s=(tokens - before) / seconds,
+    )
+
+
+def _batches(trainer: AdapterTrainer, settings: TrainerConfig, steps: int) -> int:
+    """Forward batches behind ``steps`` optimiser steps; the last step of an epoch may hold fewer."""
+    rows = len(trainer.sampler)
+    per_epoch = math.ceil(rows / settings.batch_size)
+    epochs, rest = divmod(steps, steps_per_epoch(rows, settings))
+    return epochs * per_epoch + min(rest * settings.gradient_accumulation_steps, per_epoch)
