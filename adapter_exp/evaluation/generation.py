@@ -209,7 +209,7 @@ class _Picker:
         import torch
 
         # An id past the vocabulary is ignored by the penalty; the pad id may be a token that must stay free.
-        scores = self.processors(ids.masked_fill(mask == 0, logits.shape[-1]), logits)
+        scores: torch.Tensor = self.processors(ids.masked_fill(mask == 0, logits.shape[-1]), logits)
         best, tokens = scores.max(dim=-1)
         if bool(best.isnan().any()):
             raise NotFiniteError("the model's logits are NaN: its weights or activations are not finite")
