@@ -15,6 +15,7 @@ from adapter_exp.data.bundled import bundled_path
 from adapter_exp.tasks.config import NerusConfig
 from adapter_exp.tasks.metrics import precision_recall_f1, ratio
 from adapter_exp.tasks.protocol import Answer, Example, Generate, Metrics, Outcome, Request, Split, Sums
+from adapter_exp.tasks.readers.conllu import Sentence
 from adapter_exp.tasks.readers.sentences import SentenceSource
 
 Config = NerusConfig
@@ -68,10 +69,8 @@ class NerusTask:
             )
             for drawn, draw in source.draw(split).items():
                 self.duplicates[drawn] = draw.duplicates
-                self._loaded[drawn] = [
-                    NerusExample(s.id, s.document, s.text, tuple((span.type, _plain(span.text)) for span in s.spans))
-                    for s in draw.items()
-                ]
+                if examples := [_example(sentence) for sentence in draw.items()]:
+                    self._loaded[drawn] = examples  # an empty split stays a fault for whoever asks for it
         return self._loaded[split]
 
     def prompt(self, example: Example) -> str:
@@ -156,6 +155,11 @@ _MEANS = {
 def build(config: NerusConfig) -> NerusTask:
     """The task that ``config`` describes."""
     return NerusTask(config)
+
+
+def _example(sentence: Sentence) -> NerusExample:
+    marks = tuple((span.type, _plain(span.text)) for span in sentence.spans)
+    return NerusExample(sentence.id, sentence.document, sentence.text, marks)
 
 
 def _own(example: Example) -> NerusExample:

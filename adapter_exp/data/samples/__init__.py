@@ -1,0 +1,1 @@
+"""The bundled samples and the program that writes them."""
