@@ -36,7 +36,7 @@ class RunRecord:
     """
 
     def __init__(self, run_dir: Path, data: RecordData) -> None:
-        self._file = run_dir / RECORD_FILE
+        self.run_dir = run_dir
         self._data = data
 
     @classmethod
@@ -66,6 +66,11 @@ class RunRecord:
         )
         record._write(record._data)
         return record
+
+    @classmethod
+    def load(cls, run_dir: Path) -> RunRecord:
+        """Take up the record of an earlier run; raises as ``load_record`` does."""
+        return cls(run_dir, load_record(run_dir))
 
     @property
     def data(self) -> RecordData:
@@ -98,13 +103,13 @@ class RunRecord:
     def fail(self, error: BaseException, status: Literal["failed", "oom", "cancelled"] = "failed") -> None:
         """Close the record with the error's type, message and traceback, also written to ``error.txt``."""
         text = "".join(traceback.format_exception(error))
-        write_text_atomic(self._file.parent / ERROR_FILE, text)
+        write_text_atomic(self.run_dir / ERROR_FILE, text)
         entry = {"type": type(error).__name__, "message": str(error), "traceback": text}
         self._write({**self._data, "error": entry, "status": status, "finished_at": _now()})
 
     def _write(self, data: RecordData) -> None:
         RecordSchema.model_validate(data)
-        write_json_atomic(self._file, data)
+        write_json_atomic(self.run_dir / RECORD_FILE, data)
         self._data = data
 
 

@@ -42,6 +42,9 @@ class TrackingConfig(BaseModel):
         if parts.scheme == "sqlite":
             if not uri.startswith(SQLITE) or not sqlite_file(uri).name or ":memory:" in uri:
                 raise ValueError(f"no database file is named; {ALLOWED}")
+        elif parts.username or parts.password:
+            # The address is stored in every record; MLflow reads the two variables itself.
+            raise ValueError("holds a password; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead")
         elif parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(f"is not a store this project can open; {ALLOWED}")
         return uri

@@ -1,0 +1,80 @@
+"""What a run costs: wall time by phase, peak memory of the process and of the device."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+STATUS_FILE = Path("/proc/self/status")
+
+
+class Phases:
+    """Wall time of named phases; a phase entered twice adds up."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time the block under ``name``, also when it raises."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def measured(self) -> dict[str, Any]:
+        """The record's ``resources`` section as of now."""
+        return {
+            "wall_s": time.perf_counter() - self._started,
+            "phases_s": dict(self.seconds),
+            "peak_rss_bytes": peak_rss_bytes(),
+            "peak_device_bytes": peak_device_bytes(),
+        }
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory of this process since it began.
+
+    In a sweep within one process, later runs report at least what earlier ones reached: the kernel keeps one high-water
+    mark per process.
+    """
+    if STATUS_FILE.is_file():
+        # Not getrusage: its ru_maxrss starts from the parent's at fork and survives exec, so a run started by a large
+        # process (a sweep, a test session) would report that one's memory.
+        for line in STATUS_FILE.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def peak_device_bytes() -> int | None:
+    """Largest memory that tensors took on the CUDA device since ``reset_peak_device``; None without a device in use."""
+    torch = _torch_with_cuda()
+    return None if torch is None else int(torch.cuda.max_memory_allocated())
+
+
+def reset_peak_device() -> None:
+    """Start a new peak on the CUDA device, so that runs of one process do not inherit each other's."""
+    torch = _torch_with_cuda()
+    if torch is not None:
+        torch.cuda.reset_peak_memory_stats()
+
+
+def device_name() -> str:
+    """Name of the GPU in use, or ``cpu``."""
+    torch = _torch_with_cuda()
+    return "cpu" if torch is None else str(torch.cuda.get_device_name())
+
+
+def _torch_with_cuda() -> Any | None:
+    """The torch module when it is loaded and sees a GPU; a process that never imported torch used no device."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and torch.cuda.is_available() else None

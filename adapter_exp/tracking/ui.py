@@ -1,0 +1,47 @@
+"""Browse the runs: ``python -m adapter_exp.tracking.ui`` serves MLflow's page on this machine only."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from adapter_exp.tracking import store
+from adapter_exp.tracking.specs import resolve_uri
+
+
+def server_command(root: Path, port: int) -> list[str]:
+    """Command that serves the runs below ``root`` on the loopback interface, with one worker."""
+    artifacts = (root.absolute() / store.ARTIFACT_FOLDER).as_uri()
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", resolve_uri(None, root)),
+        *("--default-artifact-root", artifacts),
+        *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the database if there is none, then become MLflow's server."""
+    parser = argparse.ArgumentParser(prog="python -m adapter_exp.tracking.ui", description=__doc__)
+    parser.add_argument("--port", type=int, default=5000, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--root", type=Path, default=Path("outputs"), help="output root (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    store.prepare_mlflow()
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # background job workers would take another 0.5 GB
+    try:
+        store.ensure_database(resolve_uri(None, options.root))
+    except (sqlite3.Error, OSError) as error:
+        sys.stderr.write(f"--root: '{options.root}' holds no usable mlflow.db: {error}\n")
+        sys.exit(2)
+    sys.stdout.write(f"MLflow: http://127.0.0.1:{options.port}  (Ctrl-C ends it)\n")
+    sys.stdout.flush()
+    command = server_command(options.root, options.port)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()
