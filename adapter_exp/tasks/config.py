@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(strict=True, ge=1)]
 AnswerWord = Annotated[str, Field(pattern=r"^\w+$")]
 EntityType = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 
