@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft 
     def _adapt(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         for name in self.active_adapters:
             if name in self.bottleneck_down:
-                down, up = self.bottleneck_down[name], self.bottleneck_up[name]
+                down, up = cast(nn.Linear, self.bottleneck_down[name]), self.bottleneck_up[name]
                 source = inputs if self.mode[name] == "parallel" else hidden
                 narrow = self.bottleneck_activation[name](down(source.to(down.weight.dtype)))
                 hidden = hidden + up(self.bottleneck_dropout[name](narrow)).to(hidden.dtype)

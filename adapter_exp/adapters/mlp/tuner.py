@@ -64,8 +64,9 @@ class BottleneckModel(BaseTuner):  # type: ignore[misc]  # peft is untyped
         current_key: str,
         parameter_name: str | None = None,
     ) -> None:
-        layer = target
-        if not isinstance(target, BottleneckLayer):
+        if isinstance(target, BottleneckLayer):
+            layer = target
+        else:
             layer = BottleneckLayer(target, is_block=peft_config.placement == "block")
             setattr(parent, target_name, layer)
         layer.add(adapter_name, peft_config, width=_hidden_size(self.model))
