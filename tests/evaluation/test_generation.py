@@ -81,7 +81,13 @@ def test_samples_depend_on_seed_and_prompt_only(any_model, tiny_tokenizer, promp
     backwards = run(any_model, tiny_tokenizer, rows[7::-1], decoding, batch_size=3)
     assert [g.text for g in backwards] == wanted[7::-1]
     assert len({wanted[4], wanted[8], wanted[9]}) == 3, "the same prompt again is another sample"
-    other = run(any_model, tiny_tokenizer, rows, Decoding(10, temperature=4.0, top_p=0.95, repetition_penalty=1.1, seed=4), batch_size=3)
+    other = run(
+        any_model,
+        tiny_tokenizer,
+        rows,
+        Decoding(10, temperature=4.0, top_p=0.95, repetition_penalty=1.1, seed=4),
+        batch_size=3,
+    )
     assert [g.text for g in other] != wanted
 
 

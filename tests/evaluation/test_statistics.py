@@ -150,9 +150,7 @@ def test_other_items_are_refused():
     rows, groups = simulate(3, 3, seed=8)
 
     def pair(left, right, adapted=rows):
-        paired_change(
-            f1_and_accuracy, rows, adapted, base_hashes=left, adapted_hashes=right, groups=groups, **SETTINGS
-        )
+        paired_change(f1_and_accuracy, rows, adapted, base_hashes=left, adapted_hashes=right, groups=groups, **SETTINGS)
 
     with pytest.raises(PairingError, match=r"item 1 differs: base has b, adapted has x"):
         pair(["a", "b", "c"], ["a", "x", "y"])
