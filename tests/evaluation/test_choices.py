@@ -39,7 +39,7 @@ def test_equals_one_row_at_a_time(any_model, tiny_tokenizer, items, batch_size):
 
 
 def test_vocabulary_projection_runs_on_scored_positions_only(llama, tiny_tokenizer, items):
-    prompts, continuations = items
+    prompts, _ = items
     widths: list[tuple[int, ...]] = []
     handle = llama.lm_head.register_forward_hook(lambda module, args, out: widths.append(tuple(out.shape)))
     score_continuations(llama, tiny_tokenizer, prompts[3:4], [[[40, 257]]], batch_size=4)

@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 import pytest
+from toy_task import LABELS, ToyTask
 
 from adapter_exp.errors import UserError
 from adapter_exp.evaluation.choices import score_continuations
 from adapter_exp.evaluation.evaluate import Evaluation, evaluate, evaluation_key, summarise
 from adapter_exp.evaluation.generation import Decoding, generate
 from adapter_exp.evaluation.predictions import read_predictions, write_predictions
-from toy_task import LABELS, ToyTask
 
 TASK = ToyTask()
 EXAMPLES = TASK.load("test")
@@ -137,7 +137,7 @@ def test_a_damaged_file_names_the_line(tmp_path, result, damage, words):
 
 
 def test_an_absent_file_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="gone.jsonl: cannot be read"):
+    with pytest.raises(UserError, match=r"gone\.jsonl: cannot be read"):
         read_predictions(tmp_path / "gone.jsonl")
 
 

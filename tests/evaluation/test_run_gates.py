@@ -3,12 +3,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from toy_task import ToyTask
 
 from adapter_exp.evaluation.evaluate import Evaluation, summarise
 from adapter_exp.evaluation.gates import Supervision, withheld
 from adapter_exp.evaluation.predictions import Prediction
 from adapter_exp.evaluation.run_gates import TaskEvidence, TrainingEvidence, TrainingItems, run_gates
-from toy_task import ToyTask
 
 TASK = ToyTask()
 TRAINING = TrainingEvidence(

@@ -42,7 +42,7 @@ def change(base, adapted, groups, **options):
 
 
 def plain_bootstrap(rows, groups, *, resamples, seed):
-    """The same interval in a loop: draw whole groups, concatenate their items, compute the metrics, take percentiles."""
+    """The same interval in a loop: draw whole groups, join their items, compute the metrics, take percentiles."""
     names = sorted(set(groups))
     members = {name: [row for row, group in zip(rows, groups, strict=True) if group == name] for name in names}
     generator = np.random.default_rng(seed)
