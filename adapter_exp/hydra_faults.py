@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_NOISE = ("full_key:", "object_type=", "reference_type=", "To append to your config use", "Set the environment")
+_NOISE = ("full_key:", "object_type=", "reference_type=", "To append to your config", "See https://", "provider=")
+_PARSER = ("LexerNoViableAlt", "no viable alternative", "mismatched input", "token recognition", "extraneous input")
 
 
 def hydra_fault(error: BaseException) -> str:
@@ -13,12 +14,36 @@ def hydra_fault(error: BaseException) -> str:
 
     Hydra wraps the real reason in several exceptions and spreads it over several lines.
     """
+    override = _override(error)
+    if override is not None:
+        return (
+            f"{override}: is not an override that can be read; write key=value, and quote a value that holds '=', "
+            "a comma, brackets or braces, as in 'task.path=\"a=b.jsonl\"'."
+        )
     lines = [line for link in _chain(error) for line in _told(link)]
-    unique = list(dict.fromkeys(lines))
-    text = " ".join(unique) or type(error).__name__
-    if "is not in struct" in text or "Could not override" in text:
-        text += " Show every key with --cfg job."
-    return re.sub(r"\s+", " ", text)
+    text = re.sub(r"\s+", " ", " ".join(dict.fromkeys(lines))) or type(error).__name__
+    text = re.sub(r"^In '[\w/]+': ", "", text).replace("Config search path:", "").strip()
+    found = re.match(r"Could not find '([\w/]+)/([^'/]+)' Available options in '[\w/]+': (.*)", text)
+    if found:
+        group, name, options = found.groups()
+        return f"{group}: '{name}' is unknown; use one of: {', '.join(options.split())}."
+    found = re.match(r"Could not override '([^']+)'\.?.* Key '[^']+' is not in struct", text)
+    if found:
+        return f"{found[1]}: unknown key; `--cfg job` shows every key."
+    return text
+
+
+def _override(error: BaseException) -> str | None:
+    """The command-line override that could not be parsed, if that is what happened."""
+    for link in _chain(error):
+        given = getattr(link, "override", None)
+        if isinstance(given, str):
+            return given
+        message = str(link)
+        found = re.search(r"[Ee]rror parsing override '(.*?)'", message)
+        if found:
+            return found[1]
+    return None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -30,7 +55,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _told(error: BaseException) -> list[str]:
     stripped = (line.strip() for line in str(error).splitlines())
-    lines = [line for line in stripped if line and not line.startswith(_NOISE)]
-    if any("LexerNoViableAlt" in line or "See https" in line for line in lines):
-        lines = [line for line in lines if "LexerNoViableAlt" not in line and "See https" not in line]
-    return lines
+    return [line for line in stripped if line and not line.startswith((*_NOISE, *_PARSER))]
