@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from adapter_exp import __version__
+from adapter_exp.data.fingerprint import item_hash
 from adapter_exp.errors import UserError
 from adapter_exp.evaluation.batching import Progress
 from adapter_exp.evaluation.choices import score_rows
@@ -199,7 +200,7 @@ def _judge(task: Task, renderer: Renderer, example: Example, answers: Sequence[A
     texts = [text for answer in answers for text in answer.texts]
     return Prediction(
         id=example.id,
-        item_hash=_item_hash(task, example),
+        item_hash=item_hash(task.name, task.content(example)),
         group=example.group,
         prompt_hash=_prompt_hash(renderer.prompt_ids(user)),
         input=user,
@@ -212,12 +213,6 @@ def _judge(task: Task, renderer: Renderer, example: Example, answers: Sequence[A
         new_tokens=sum(answer.new_tokens for answer in answers if answer.texts),
         milliseconds=sum(answer.milliseconds for answer in answers),
     )
-
-
-def _item_hash(task: Task, example: Example) -> str:
-    from adapter_exp.data.fingerprint import item_hash
-
-    return item_hash(task.name, task.content(example))
 
 
 def _prompt_hash(ids: Sequence[int]) -> str:
@@ -239,7 +234,8 @@ def evaluation_key(
     """SHA-256 over everything that can change a base model's scores on ``examples``.
 
     Two evaluations with equal keys are of the same base, items, texts, token ids and settings. The batch size counts
-    only where it can change a score: not in float32.
+    only where it can change a score: not in float32. LLM.int8 computes in float16 and finds its outlier columns over the
+    whole batch (Dettmers et al. 2022, sec. 3.2), so there it counts always.
 
     Args:
         compute_dtype: ``float32``, ``bfloat16`` or ``float16``, with or without ``torch.`` before it.
@@ -247,12 +243,13 @@ def evaluation_key(
         decoding: as given to ``evaluate``.
     """
     dtype = compute_dtype.removeprefix("torch.")
+    batch_free = dtype == "float32" and quantization != "int8"
     facts: Mapping[str, Any] = {
         "checkpoint": checkpoint_sha256,
         "quantization": quantization,
         "dtype": dtype,
         "device": device.partition(":")[0],
-        "batch_size": None if dtype == "float32" else batch_size,
+        "batch_size": None if batch_free else batch_size,
         "task": [task.name, task.version, task.system, list(task.stop), task.max_new_tokens],
         "decoding": asdict(decoding or default_decoding(task)),
         "chat": renderer.chat,
@@ -267,4 +264,5 @@ def _item_facts(renderer: Renderer, task: Task, example: Example) -> list[Any]:
     user = task.prompt(example)
     requests = [[type(request).__name__, asdict(request)] for request in task.requests(example)]
     prompt = _prompt_hash(renderer.prompt_ids(user))
-    return [example.id, example.group, _item_hash(task, example), prompt, task.target(example), requests]
+    content = item_hash(task.name, task.content(example))
+    return [example.id, example.group, content, prompt, task.target(example), requests]

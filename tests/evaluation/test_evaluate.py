@@ -178,7 +178,9 @@ def test_key_moves_with_items_and_chat_and_not_with_what_changes_no_score(tiny_t
     assert evaluation_key(renderer_of(tiny_tokenizer, chat=False), TASK, EXAMPLES, **KEY_FACTS) != key
     same = {"batch_size": 8, "compute_dtype": "torch.float32", "device": "cpu:0", "decoding": Decoding(6, ("\n",))}
     assert evaluation_key(renderer, TASK, EXAMPLES, **(KEY_FACTS | same)) == key
-    half = KEY_FACTS | {"compute_dtype": "bfloat16"}
-    assert evaluation_key(renderer, TASK, EXAMPLES, **half) != evaluation_key(
-        renderer, TASK, EXAMPLES, **(half | {"batch_size": 8})
-    )
+
+
+@pytest.mark.parametrize("facts", [{"compute_dtype": "bfloat16"}, {"quantization": "int8"}])
+def test_key_moves_with_the_batch_size_where_scores_do(renderer, facts):
+    keys = {evaluation_key(renderer, TASK, EXAMPLES, **(KEY_FACTS | facts | {"batch_size": size})) for size in (4, 8)}
+    assert len(keys) == 2
