@@ -234,7 +234,7 @@ def evaluation_key(
     """SHA-256 over everything that can change a base model's scores on ``examples``.
 
     Two evaluations with equal keys are of the same base, items, texts, token ids and settings. The batch size counts
-    only where it can change a score: not in float32. LLM.int8 computes in float16 and finds its outlier columns over the
+    only where it can change a score: not in float32. LLM.int8 computes in float16 and finds outlier columns over the
     whole batch (Dettmers et al. 2022, sec. 3.2), so there it counts always.
 
     Args:
