@@ -29,15 +29,15 @@ class TaskConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    version: int = Field(ge=1)
+    version: Count
     path: str | None = Field(default=None, min_length=1)
     max_train: Count | None = None
     max_validation: Count | None = None
     max_eval: Count | None = None
-    split_seed: int = 0
+    split_seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     system: str
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    max_new_tokens: int = Field(ge=1)
+    max_new_tokens: Count
 
 
 class NerusConfig(TaskConfig):

@@ -85,7 +85,7 @@ def test_inside_without_beginning_opens_a_span(tmp_path, tags, expected):
         (lambda t: t.replace("B-LOC", "LOC"), r"data.conllu:8: unknown label 'Tag=LOC'"),
         (lambda t: t.replace("Tag=B-LOC", "Tag="), r"data.conllu:8: unknown label 'Tag='"),
         (lambda t: t.replace("# text", "# words"), r"data.conllu:4: the sentence has no '# text = ...'"),
-        (lambda t: t.replace("# newdoc id", "# doc"), r"data.conllu:4: no '# newdoc id = ...' above"),
+        (lambda t: t.replace("# newdoc id", "# doc"), r"data.conllu:4: no '# newdoc' line above"),
         (lambda t: t.replace("5\tТуле", "5\tКазани"), r"data.conllu:8: token 'Казани' does not come next"),
         (lambda t: t.replace("3\tживёт", "3-4\tживёт"), r"data.conllu:6: token id '3-4' is not a number"),
         (lambda t: "# nothing here\n", r"data.conllu: 1 lines and no sentence"),
@@ -98,6 +98,11 @@ def test_each_fault_names_file_and_line(tmp_path, damage, message):
         parse(path)
     assert len(caught.value.faults) == 1
     assert "\n" not in str(caught.value)
+
+
+def test_documents_without_a_name_stay_apart(tmp_path):
+    path = write(tmp_path, (ANNA * 2).replace("# newdoc id = 0", "# newdoc"))
+    assert [found.document for found in parse(path)] == ["line 1", "line 11"]
 
 
 def test_missing_file(tmp_path):

@@ -187,9 +187,12 @@ def test_baselines_do_not_depend_on_the_answers(case: Case, task: Task):
 def test_settings_reject_what_they_do_not_know(case: Case):
     with pytest.raises(ValueError, match="surprise"):
         task_config(case.name, surprise=1)
-    for key in ("max_train", "max_validation", "max_eval"):
-        with pytest.raises(ValueError, match=key):
-            task_config(case.name, **{key: 0})
+    for key in ("max_train", "max_validation", "max_eval", "version", "max_new_tokens"):
+        for value in (0, -1, True, 1.5, "many"):
+            with pytest.raises(ValueError, match=key):
+                task_config(case.name, **{key: value})
+    with pytest.raises(ValueError, match="split_seed"):
+        task_config(case.name, split_seed=-1)
 
 
 @pytest.mark.parametrize("prompt", ["no field", "{text} {other}", "{text", "{text!r}{premise}{hypothesis}", "{}"])

@@ -112,8 +112,8 @@ def read_blocks(path: Path) -> Iterator[Block]:
         if line.startswith(b"#") and not tokens:
             key, _, value = decode(line, path, number)[1:].partition("=")
             key = key.strip()
-            if key == "newdoc id":
-                document, index = value.strip(), 0
+            if key in ("newdoc", "newdoc id"):  # the format allows a document without a name
+                document, index = value.strip() or f"line {number}", 0
             comments[key] = value.strip()
         elif line.strip():
             tokens.append((number, line))
@@ -132,5 +132,5 @@ def _block(path: Path, document: str, index: int, comments: dict[str, str], toke
     if not comments.get("text"):
         raise UserError(f"{path}:{first}: the sentence has no '# text = ...' line above it.")
     if not document:
-        raise UserError(f"{path}:{first}: no '# newdoc id = ...' above; splits are cut by document.")
+        raise UserError(f"{path}:{first}: no '# newdoc' line above; splits are cut by document.")
     return Block(path, first, document, comments["text"], comments.get("sent_id") or f"{document}_{index}", tokens)
