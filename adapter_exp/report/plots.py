@@ -84,7 +84,7 @@ def before_after(record: Mapping[str, Any]) -> Any | None:
             _draw_pair(axes, record, task, metric)
             change = words.result(record, "change", task, metric)
             axes.set_title(f"{task}: {metric}", fontsize=10)
-            axes.set_title(_finding(change, task in withheld), loc="right", fontsize=9, color="#333333")
+            axes.set_title(_finding(change, task in withheld), loc="right", fontsize=9, fontweight="normal")
         figure.suptitle(_title(record, "Base and adapted"), x=0.01, ha="left", fontsize=11, fontweight="bold")
         figure.supxlabel("score on test, with 95 % bootstrap interval", fontsize=9)
     return figure
@@ -133,12 +133,15 @@ def _draw_pair(axes: Any, record: Mapping[str, Any], task: str, metric: str) -> 
         # Interval ends can sit a rounding error on the wrong side of the value, and matplotlib refuses negative bars.
         bars = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
         axes.errorbar([value], [height], xerr=bars, color=color, marker=marker, markersize=7, capsize=4, linewidth=2)
-        axes.annotate(words.number(value), (high, height), (8, 0), textcoords="offset points", va="center", color=color)
+        axes.annotate(
+            words.number(value), (value, height), (0, 7), textcoords="offset points", ha="center", color=color
+        )
         ends += [low, high]
-    axes.set(yticks=[1, 0], yticklabels=["base", "adapted"], ylim=(-0.6, 1.6))
+    axes.set(yticks=[1, 0], yticklabels=["base", "adapted"], ylim=(-0.5, 1.8))
     axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
     if min(ends) >= 0 and max(ends) <= 1:
-        axes.set_xlim(0, 1)
+        axes.set_xlim(-0.04, 1.04)  # room for a value at either end
     else:
         axes.margins(x=0.2)
 
