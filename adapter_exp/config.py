@@ -52,7 +52,6 @@ class EvalConfig(_Section):
     batch_size: Annotated[int, Field(strict=True, ge=1)] = 16
     validation: bool = True
     resamples: Annotated[int, Field(strict=True, ge=100, le=100_000)] = 2000
-    confidence: float = Field(0.95, gt=0.5, lt=1)
 
 
 class Config(_Section):

@@ -17,3 +17,14 @@ class UserError(Exception):
 
 class Cancelled(Exception):
     """The user or the system (Ctrl-C, SIGTERM) asked the run to stop."""
+
+
+def unwritable(error: OSError) -> str | None:
+    """One line for an output folder that is read-only, full or not a folder; None for any other error."""
+    import errno
+
+    known = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+    if error.errno not in known:
+        return None
+    place = error.filename or "the output folder"
+    return f"{place}: cannot be written ({error.strerror}); free space, or choose another output_dir or cache_dir."

@@ -62,6 +62,15 @@ def main() -> None:
         _stop(hydra_fault(error), EXIT_USER_ERROR)
     except (Cancelled, KeyboardInterrupt):
         _stop("cancelled", EXIT_CANCELLED)
+    except OSError as error:
+        from adapter_exp.errors import unwritable
+
+        _stop(
+            unwritable(error) or f"{type(error).__name__}: {error}",
+            EXIT_USER_ERROR if unwritable(error) else EXIT_FAILED,
+        )
+    except Exception as error:  # noqa: BLE001 - whatever ended the job: its traceback is in the run's error.txt
+        _stop(f"{type(error).__name__}: {error}", EXIT_FAILED)
 
 
 def _stop(message: str, code: int) -> None:

@@ -72,16 +72,21 @@ class Collator:
 
     Padding is masked by each row's length, never by the pad token's id, which is often the end token's: the end of an
     answer must stay in the loss.
+
+    Attributes:
+        tokens: tokens collated so far, without padding.
     """
 
     def __init__(self, pad_id: int) -> None:
         self.pad_id = pad_id
+        self.tokens = 0
 
     def __call__(self, rows: Sequence[TrainingRow]) -> dict[str, torch.Tensor]:
         """Pad ``rows`` to the longest; prompts and padding get the label -100."""
         import torch
 
         longest = max(len(row.ids) for row in rows)
+        self.tokens += sum(len(row.ids) for row in rows)
         ids = torch.full((len(rows), longest), self.pad_id, dtype=torch.long)
         mask = torch.zeros((len(rows), longest), dtype=torch.long)
         labels = torch.full((len(rows), longest), IGNORED_LABEL, dtype=torch.long)

@@ -12,6 +12,7 @@ from pathlib import Path
 from adapter_exp.errors import UserError
 from adapter_exp.files import atomic_folder, sha256_file, write_json_atomic
 
+FOLDER = "checkpoints"
 MANIFEST = "files.json"
 _NAME = re.compile(r"^step-(\d+)$")
 
@@ -24,6 +25,19 @@ def checkpoint_folders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: step_of(path))
 
 
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """The newest whole checkpoint of a run, verified; None when there is none.
+
+    Raises:
+        UserError: if it was damaged since it was written.
+    """
+    found = checkpoint_folders(run_dir / FOLDER)
+    if not found:
+        return None
+    verify(found[-1])
+    return found[-1]
+
+
 def step_of(checkpoint: Path) -> int:
     """Optimiser steps done when ``checkpoint`` was written."""
     match = _NAME.match(checkpoint.name)
@@ -34,7 +48,7 @@ def step_of(checkpoint: Path) -> int:
 
 @contextmanager
 def publish(folder: Path, step: int, *, keep: int) -> Iterator[Path]:
-    """Yield a staging folder that becomes ``folder/step-N`` with a manifest of hashes; then keep the newest ``keep``."""
+    """Yield a staging folder that becomes ``folder/step-N`` with a manifest of hashes; keep the newest ``keep``."""
     with atomic_folder(folder / f"step-{step}") as staging:
         yield staging
         hashes = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from adapter_exp.training.batches import BucketSampler
+from adapter_exp.training.batches import BucketSampler, Collator
 from adapter_exp.training.best import save_best
 from adapter_exp.training.cancel import Cancellation
 from adapter_exp.training.specs import TrainerConfig
@@ -27,6 +28,7 @@ class StepReport:
     step: int
     total_steps: int
     loss: float
+    tokens_per_s: float = 0.0
     validation: bool = False
 
 
@@ -48,6 +50,7 @@ class Flow(TrainerCallback):
         has_validation: bool,
         best_folder: Path | None,
         cancellation: Cancellation,
+        collator: Collator,
         on_step: Callable[[StepReport], None],
     ) -> None:
         self.settings = settings
@@ -56,7 +59,9 @@ class Flow(TrainerCallback):
         self.has_validation = has_validation
         self.best_folder = best_folder
         self.cancellation = cancellation
+        self.collator = collator
         self.on_step = on_step
+        self.started = time.perf_counter()
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Give the epoch's row order: accelerate's skipping loader does not reach the sampler on resume."""
@@ -83,7 +88,8 @@ class Flow(TrainerCallback):
         if logs is None or "loss" not in logs:
             return
         loss = logs["loss"]
-        self.on_step(StepReport(state.global_step, state.max_steps, loss))
+        speed = self.collator.tokens / (time.perf_counter() - self.started)
+        self.on_step(StepReport(state.global_step, state.max_steps, loss, tokens_per_s=speed))
         if not math.isfinite(loss):
             raise TrainingDiverged(
                 f"the loss is {loss} at step {state.global_step}; lower trainer.learning_rate "

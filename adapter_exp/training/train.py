@@ -17,11 +17,10 @@ from adapter_exp.errors import Cancelled
 from adapter_exp.training.batches import BucketSampler, Collator, count_tokens
 from adapter_exp.training.best import load_best
 from adapter_exp.training.cancel import Cancellation
+from adapter_exp.training.checkpoints import FOLDER
 from adapter_exp.training.flow import Flow, StepReport, best_index, validation_losses
 from adapter_exp.training.specs import TrainerConfig
-from adapter_exp.training.trainer import AdapterTrainer, training_arguments
-
-CHECKPOINTS = "checkpoints"
+from adapter_exp.training.trainer import ADAPTER_FOLDER, AdapterTrainer, training_arguments
 
 
 @dataclass(frozen=True)
@@ -77,30 +76,35 @@ def train(
     Args:
         dtype: autocast to this when it is not float32.
         run_dir: checkpoints go to ``run_dir/checkpoints``.
-        resume_from: a verified checkpoint whose weights ``attached`` already has; optimiser, schedule, random states
-            and data position are restored from it.
+        resume_from: a verified checkpoint: weights, optimiser, schedule, random states and data position are restored
+            from it.
         save_adapter: writes the adapter in its own format into a folder; checkpoints hold one.
 
     Raises:
         Cancelled: after a checkpoint was saved, when a stop was requested.
         TrainingDiverged: when the loss is no longer finite.
     """
-    checkpoint_folder = run_dir / CHECKPOINTS
+    checkpoint_folder = run_dir / FOLDER
     epoch_steps = steps_per_epoch(len(rows), settings)
     sampler = BucketSampler(
         [len(row.ids) for row in rows], batch_size=settings.batch_size, seed=seed, buckets=settings.length_buckets
     )
     keep_best = settings.load_best and len(validation_rows) > 0
+    collator = Collator(pad_id)
     trainer = AdapterTrainer(
         attached,
         training_arguments(
-            settings, output_dir=run_dir, seed=seed, steps=total_steps(len(rows), settings), dtype=dtype,
+            settings,
+            output_dir=run_dir,
+            seed=seed,
+            steps=total_steps(len(rows), settings),
+            dtype=dtype,
             device=attached.model.device,
         ),
         train_rows=rows,
         validation_rows=validation_rows,
         sampler=sampler,
-        collator=Collator(pad_id),
+        collator=collator,
         answer_only_logits=settings.answer_only_logits,
         checkpoint_folder=checkpoint_folder,
         save_adapter=save_adapter,
@@ -114,9 +118,12 @@ def train(
             has_validation=len(validation_rows) > 0,
             best_folder=checkpoint_folder if keep_best else None,
             cancellation=cancellation,
+            collator=collator,
             on_step=on_step,
         )
     )
+    if resume_from is not None:
+        attached.load_weights(resume_from / ADAPTER_FOLDER)
     if settings.activation_checkpointing:
         _checkpoint_activations(attached)
     started = time.perf_counter()
@@ -138,9 +145,7 @@ def _checkpoint_activations(attached: Attached) -> None:
     attached.model.disable_input_require_grads()
 
 
-def _result(
-    trainer: AdapterTrainer, settings: TrainerConfig, seconds: float, *, keep_best: bool
-) -> TrainingResult:
+def _result(trainer: AdapterTrainer, settings: TrainerConfig, seconds: float, *, keep_best: bool) -> TrainingResult:
     state = trainer.state
     validation = validation_losses(state)
     best_step = state.global_step

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerControl, TrainingArguments
 
 from adapter_exp.adapters import Attached
 from adapter_exp.data.rendering import TrainingRow
@@ -91,7 +91,7 @@ class AdapterTrainer(Trainer):
         """Mean validation loss per answer token: each token counts once, whatever the batches."""
         metrics = {"eval_loss": self.validation_loss()}
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     @torch.no_grad()
@@ -105,9 +105,7 @@ class AdapterTrainer(Trainer):
         for start in range(0, len(rows), size):
             batch = self._prepare_inputs(self.data_collator(rows[start : start + size]))
             with self.compute_loss_context_manager():
-                loss, count = answer_loss_sum(
-                    self.attached.model, batch, answer_only_logits=self.answer_only_logits
-                )
+                loss, count = answer_loss_sum(self.attached.model, batch, answer_only_logits=self.answer_only_logits)
             total += float(loss)
             tokens += int(count)
         self.model.train(was_training)
@@ -138,7 +136,7 @@ class AdapterTrainer(Trainer):
         return int(self._initial_global_step)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Nothing to do: the adapter was attached with the checkpoint's weights."""
+        """Nothing to do: ``train`` has put the checkpoint's weights into the adapter."""
 
 
 def training_arguments(

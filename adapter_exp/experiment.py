@@ -1,0 +1,132 @@
+"""One experiment from configuration to record, top to bottom.
+
+data -> base -> score the base -> attach -> train -> score the same items again -> gates -> record, plots, MLflow.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from adapter_exp.adapters import Attached, attach, load
+from adapter_exp.config import Config
+from adapter_exp.evaluation.evaluate import Evaluation
+from adapter_exp.evaluation.run_gates import TrainingEvidence
+from adapter_exp.models.base import Base, load_base
+from adapter_exp.models.shape import read_shape
+from adapter_exp.models.weights import weights_sha256
+from adapter_exp.preparation import Prepared, adapter_spec, check_against_model, load_data, prepare, trains
+from adapter_exp.recording import record_adapter, record_inputs, record_training, training_evidence
+from adapter_exp.resume import find_unfinished
+from adapter_exp.scoring import judge, score, score_validation
+from adapter_exp.session import Session, open_session
+from adapter_exp.tracking.record import RecordData
+
+ADAPTER_FOLDER = "adapter"
+
+
+def run_experiment(config: Config, run_dir: Path) -> RecordData:
+    """Run one experiment and return its record.
+
+    Args:
+        run_dir: an empty folder for the run; with ``resume=auto`` an unfinished run's folder takes its place.
+
+    Raises:
+        UserError: bad input.
+        Cancelled: the user or the system stopped the run; ``resume=auto`` goes on with it.
+    """
+    cache_dir = Path(config.cache_dir).expanduser()
+    try:
+        data = load_data(config)
+        check_against_model(config, read_shape(config.model, cache_dir))
+        unfinished = find_unfinished(Path(config.output_dir), config.sha256) if config.resume == "auto" else None
+    except BaseException:
+        shutil.rmtree(run_dir, ignore_errors=True)  # nothing was done: leave no empty folder behind
+        raise
+    if unfinished is not None:
+        shutil.rmtree(run_dir, ignore_errors=True)
+    with open_session(config, unfinished or run_dir) as session:
+        if config.resume == "auto":
+            session.note(f"going on with {unfinished}" if unfinished else "no unfinished run of this configuration")
+        with session.phase("load base"):
+            base = load_base(config.model, config.quantization, cache_dir=cache_dir, device=config.device)
+            tasks = [prepare(config, task, base, cache_dir) for task in data]
+        record_inputs(session, config, base, tasks)
+        before = score(session, config, base, tasks, "base")
+        if config.adapter.kind == "none":
+            judge(session, config, tasks, before, None, None)
+        else:
+            _with_adapter(session, config, base, tasks, before)
+    return session.record.data
+
+
+def _with_adapter(
+    session: Session, config: Config, base: Base, tasks: Sequence[Prepared], before: Mapping[str, Evaluation]
+) -> None:
+    """Put the adapter on, train it unless it was saved, score it, and take it off again whatever happens."""
+    base_sha256 = weights_sha256(base.model)
+    attached = _adapter(config, base)
+    try:
+        record_adapter(session, attached)
+        training = _train(session, config, base, attached, tasks[0], base_sha256) if trains(config) else None
+        after = score(session, config, base, tasks, "adapted")
+        if training is not None and config.eval.validation:
+            score_validation(session, config, base, tasks[0])
+        judge(session, config, tasks, before, after, training)
+    finally:
+        attached.detach()
+
+
+def _adapter(config: Config, base: Base) -> Attached:
+    from transformers import set_seed
+
+    if config.adapter.kind == "saved":
+        folder = Path(config.adapter.path).expanduser()
+        return load(base.model, folder, base_sha256=base.checkpoint_sha256, quantization=config.quantization.kind)
+    set_seed(config.seed)  # before attaching: LoRA's A matrix is drawn here
+    return attach(base.model, adapter_spec(config), quantization=config.quantization.kind)
+
+
+def _train(
+    session: Session, config: Config, base: Base, attached: Attached, prepared: Prepared, base_sha256: str
+) -> TrainingEvidence:
+    from adapter_exp.training.checkpoints import newest_checkpoint
+    from adapter_exp.training.flow import StepReport
+    from adapter_exp.training.train import train
+
+    def save(folder: Path) -> None:
+        facts = {"name": config.model.name, "sha256": base.checkpoint_sha256, "source": base.source}
+        attached.save(folder, base=facts, tokenizer=base.tokenizer)
+
+    checkpoint = newest_checkpoint(session.run_dir)
+    if checkpoint is not None:
+        session.note(f"training goes on from {checkpoint}")
+    with session.phase("train", unit="steps") as shown:
+
+        def on_step(report: StepReport) -> None:
+            if report.validation:
+                session.tracker.log_validation_loss(report.step, report.loss)
+            else:
+                session.tracker.log_loss(report.step, report.loss)
+                shown.step(report.step, report.total_steps, loss=report.loss, tokens_per_s=report.tokens_per_s)
+
+        result = train(
+            attached,
+            prepared.rows["train"],
+            prepared.rows["validation"],
+            config.trainer,
+            seed=config.seed,
+            pad_id=int(base.tokenizer.pad_token_id),
+            dtype=base.compute_dtype,
+            run_dir=session.run_dir,
+            resume_from=checkpoint,
+            save_adapter=save,
+            cancellation=session.cancellation,
+            on_step=on_step,
+        )
+    folder = session.run_dir / ADAPTER_FOLDER
+    save(folder)
+    record_training(session, prepared, result, folder)
+    hashes = base_sha256, weights_sha256(base.model)
+    return training_evidence(prepared, attached, result, adapter_folder=folder, base_hashes=hashes)

@@ -1,0 +1,128 @@
+"""What surrounds a run: its folder, record, MLflow copy, progress display, clock and the ways it can end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from adapter_exp.config import Config
+from adapter_exp.errors import Cancelled, UserError
+from adapter_exp.report.progress import Phase, Progress
+from adapter_exp.report.terminal import make_console, print_notes, print_summary
+from adapter_exp.resume import locked
+from adapter_exp.tracking.mlflow_log import MlflowRun
+from adapter_exp.tracking.record import RunRecord
+from adapter_exp.tracking.resources import Phases, reset_peak_device
+from adapter_exp.training.cancel import Cancellation
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EndStatus = Literal["failed", "oom", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """The surroundings of one run; made by ``open_session``."""
+
+    run_dir: Path
+    record: RunRecord
+    tracker: MlflowRun
+    cancellation: Cancellation
+    phases: Phases
+    progress: Progress
+    console: Console
+
+    @contextmanager
+    def phase(self, name: str, *, unit: str = "items") -> Iterator[Phase]:
+        """Time and show one phase of the run; the record is up to date when it ends."""
+        with self.phases.phase(name), self.progress.phase(name, unit=unit) as shown:
+            yield shown
+        self.record.update("resources", self.phases.measured())
+
+    def note(self, *lines: str) -> None:
+        """Show lines that are worth knowing and no faults."""
+        print_notes(lines, console=self.console)
+
+
+@contextmanager
+def open_session(config: Config, run_dir: Path) -> Iterator[Session]:
+    """Open the record and MLflow around the block, and close both as it ended.
+
+    Whatever ends the block is raised again, after the record says ``cancelled``, ``oom`` or ``failed`` with the
+    traceback, and MLflow's run is closed accordingly.
+
+    Raises:
+        UserError: if a living process holds the folder.
+    """
+    console = make_console()
+    with _folder_of_its_own(run_dir):
+        reset_peak_device()
+        record = RunRecord.create(
+            run_dir,
+            run_id=run_dir.name,
+            config=config.model_dump(mode="json"),
+            config_hash=config.sha256,
+            seed=config.seed,
+        )
+        phases, progress, cancellation = Phases(), Progress(console), Cancellation()
+        with cancellation.listening(), _recorded_end(record, phases):
+            with phases.phase("open MLflow"), progress.phase("open MLflow"):
+                tracker = MlflowRun.open(record, config.tracking, output_root=Path(config.output_dir))
+            try:
+                yield Session(run_dir, record, tracker, cancellation, phases, progress, console)
+                _close_well(record, phases, run_dir)
+            except BaseException as error:
+                _close_badly(record, error)
+                raise
+            finally:
+                tracker.finish()
+                print_summary(record.data, run_dir=run_dir, console=console)
+
+
+@contextmanager
+def _folder_of_its_own(run_dir: Path) -> Iterator[None]:
+    try:
+        with locked(run_dir):
+            yield
+    except BlockingIOError as error:
+        raise UserError(f"{run_dir}: another process is working in this folder; wait for it or stop it.") from error
+
+
+@contextmanager
+def _recorded_end(record: RunRecord, phases: Phases) -> Iterator[None]:
+    """Close the record also when something fails before or while MLflow is opened."""
+    try:
+        yield
+    except BaseException as error:
+        if record.data["status"] == "running":
+            _close_badly(record, error)
+        raise
+
+
+def _close_well(record: RunRecord, phases: Phases, run_dir: Path) -> None:
+    from adapter_exp.report.plots import write_plots
+
+    write_plots(run_dir, record.data)
+    record.update("resources", phases.measured())
+    record.finish("ok")
+
+
+def _close_badly(record: RunRecord, error: BaseException) -> None:
+    # A full disk is one of the ways a run ends; it must not hide the reason behind its own error.
+    with contextlib.suppress(OSError):
+        record.fail(error, status=_end_status(error))
+
+
+def _end_status(error: BaseException) -> EndStatus:
+    if isinstance(error, Cancelled | KeyboardInterrupt):
+        return "cancelled"
+    # torch's own class exists on CPU builds too; its CPU allocator raises RuntimeError with this text instead.
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if out_of_memory or "can't allocate memory" in str(error):
+        return "oom"
+    return "failed"
