@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapter_exp.models.shape import ModelShape
+from adapter_exp.errors import UserError
+from adapter_exp.models.quantization import bitsandbytes_config, choose_device, choose_dtype, keep_exact_on_cpu
+from adapter_exp.models.quiet import quiet_libraries
+from adapter_exp.models.shape import ModelShape, shape_of_folder
+from adapter_exp.models.sources import resolve
+from adapter_exp.models.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+    from adapter_exp.models.specs import ModelConfig, QuantizationConfig
 
 
 @dataclass(frozen=True)
@@ -33,3 +42,108 @@ class Base:
     compute_dtype: torch.dtype
     device: torch.device
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Request:
+    model: ModelConfig
+    quantization: QuantizationConfig
+    cache_dir: Path
+    device: str
+
+
+# One resident base per process: a sweep's jobs share it, and two would not fit where one does.
+_resident: tuple[_Request, Base] | None = None
+
+
+def load_base(model: ModelConfig, quantization: QuantizationConfig, *, cache_dir: Path, device: str = "auto") -> Base:
+    """The base model, frozen and in eval mode; equal arguments give the same object again.
+
+    Other arguments first let go of the former base, so that two are never in memory at once (if the caller has let
+    go of it too).
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UserError: if the model cannot be had, is damaged, or is not a causal language model.
+    """
+    global _resident
+    request = _Request(model, quantization, cache_dir.expanduser().resolve(), device)
+    if _resident is None or _resident[0] != request:
+        release_base()
+        _resident = (request, _load(request))
+    return _resident[1]
+
+
+def release_base() -> None:
+    """Let go of the resident base and give its memory back."""
+    global _resident
+    if _resident is None:
+        return
+    _resident = None
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _load(request: _Request) -> Base:
+    quiet_libraries()
+    checkpoint = resolve(request.model, request.cache_dir)
+    shape = shape_of_folder(checkpoint.folder, request.model.name)
+    device = choose_device(request.device)
+    dtype, reason = choose_dtype(device, request.model.dtype)
+    tokenizer, tokenizer_notes = load_tokenizer(checkpoint.folder, request.model.name)
+    model = _load_model(checkpoint.folder, request, device, dtype)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config = _greedy(model.generation_config, tokenizer.pad_token_id)
+    return Base(
+        model=model,
+        tokenizer=tokenizer,
+        shape=shape,
+        source=checkpoint.source,
+        revision=checkpoint.revision,
+        checkpoint_sha256=checkpoint.sha256,
+        quantization=request.quantization.kind,
+        compute_dtype=dtype,
+        device=device,
+        notes=(f"Compute dtype {reason}.", *tokenizer_notes),
+    )
+
+
+def _load_model(folder: Path, request: _Request, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    name = request.model.name
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            quantization_config=bitsandbytes_config(request.quantization, dtype),
+            device_map={"": device},
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"model: '{name}' in {folder} cannot be loaded ({reason})") from error
+    absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if absent:
+        raise UserError(f"model: '{name}' in {folder} lacks {len(absent)} of its weights, for example {absent[0]}")
+    keep_exact_on_cpu(model)
+    return model.requires_grad_(False).eval()
+
+
+def _greedy(config: GenerationConfig, pad_token_id: int) -> GenerationConfig:
+    """A generation config with the checkpoint's special tokens and none of its sampling defaults."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=pad_token_id, do_sample=False
+    )
