@@ -24,6 +24,12 @@ def faults(spec: LoraSpec, shape: ModelShape, *, quantization: str, prefix: str)
                 f"{prefix}.r: {spec.r} is more than the smaller side of {name} ({inputs} to {outputs}) in {shape.name}."
                 f" Use {min(inputs, outputs)} or less, or leave {name} out of {prefix}.target_modules."
             )
+    if spec.dora and quantization == "int8":
+        # PEFT 0.21 re-creates int8 weights on the CPU when DoRA reads them; bitsandbytes then forgets their scales.
+        found.append(
+            f"{prefix}.dora: true does not work on an int8 base (PEFT loses the scales of int8 weights on the CPU). "
+            f"Use quantization=nf4 or none, or {prefix}.dora=false"
+        )
     return found
 
 
