@@ -135,16 +135,7 @@ def prepare(config: Config, data: TaskData, base: Base, cache_dir: Path) -> Prep
     Raises:
         UserError: when a prompt leaves no room for its answer.
     """
-    has_template = bool(base.tokenizer.chat_template)
-    if config.model.chat == "always" and not has_template:
-        raise UserError(f"model.chat: 'always', but {config.model.name}'s tokenizer has no chat template; use auto.")
-    limit = config.model.max_length or base.shape.context_tokens
-    renderer = Renderer(
-        base.tokenizer,
-        system=data.task.system,
-        chat=has_template and config.model.chat != "never",
-        max_length=limit,
-    )
+    renderer = renderer_for(config, base, system=data.task.system)
     prepared = Prepared(data, renderer)
     identity = tokenizer_sha256(base.tokenizer)
     for split, examples in data.examples.items():
@@ -152,8 +143,25 @@ def prepare(config: Config, data: TaskData, base: Base, cache_dir: Path) -> Prep
         prepared.rows[split] = rows
         if examples:
             prepared.statistics[split] = split_statistics(data.task, examples, rows, base.tokenizer)
-    _refuse_long_prompts(data, prepared.rows.get("test", []), limit)
+    _refuse_long_prompts(data, prepared.rows.get("test", []), renderer.max_length)
     return prepared
+
+
+def renderer_for(config: Config, base: Base, *, system: str) -> Renderer:
+    """How messages become token ids for ``base``: chat template or plain text, and how long a row may be.
+
+    Raises:
+        UserError: when a chat template is asked for and there is none.
+    """
+    has_template = bool(base.tokenizer.chat_template)
+    if config.model.chat == "always" and not has_template:
+        raise UserError(f"model.chat: 'always', but {config.model.name}'s tokenizer has no chat template; use auto.")
+    return Renderer(
+        base.tokenizer,
+        system=system,
+        chat=has_template and config.model.chat != "never",
+        max_length=config.model.max_length or base.shape.context_tokens,
+    )
 
 
 def _refuse_long_prompts(data: TaskData, rows: Sequence[TrainingRow], limit: int) -> None:
