@@ -71,6 +71,9 @@ class BottleneckModel(BaseTuner):  # type: ignore[misc]  # peft is untyped
             setattr(parent, target_name, layer)
         layer.add(adapter_name, peft_config, width=_hidden_size(self.model))
 
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        setattr(parent, child_name, new_module)  # PEFT's own copies a weight over, which a decoder block has not
+
 
 def _hidden_size(model: Any) -> int:
     return int(model.config.get_text_config().hidden_size)
