@@ -40,7 +40,7 @@ def count_parameters(spec: AdapterSpec, shape: ModelShape) -> int:
     if isinstance(spec, SavedSpec):
         from adapter_exp.adapters.manifest import read_manifest
 
-        return count_parameters(read_manifest(Path(spec.path)).spec, shape)
+        return count_parameters(read_manifest(Path(spec.path).expanduser()).spec, shape)
     return get_kind(spec.kind).count_parameters(spec, shape)
 
 
@@ -71,7 +71,7 @@ def _saved_faults(spec: SavedSpec, shape: ModelShape, *, quantization: str, pref
     from adapter_exp.errors import UserError
 
     try:
-        saved = read_manifest(Path(spec.path)).spec
+        saved = read_manifest(Path(spec.path).expanduser()).spec
     except UserError as error:
         return [f"{prefix}.path: {fault}" for fault in error.faults]
     faults = check_spec(saved, shape, quantization=quantization, prefix=f"{prefix}.path")
