@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from adapter_exp.errors import UserError
 
@@ -44,6 +44,8 @@ def download_config(model: HubModel) -> Path:
 def _hub_errors(model: HubModel) -> Iterator[None]:
     from huggingface_hub import errors
 
+    # The base error of the hub client's HTTP library, whichever library that is.
+    transport_error = cast(type[Exception], errors.HfHubHTTPError.__bases__[0])
     try:
         yield
     except errors.GatedRepoError as error:
@@ -65,6 +67,9 @@ def _hub_errors(model: HubModel) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "no answer")
         raise UserError(f"model.id: '{model.id}' could not be fetched (HTTP {status}); try again later") from error
+    except transport_error as error:
+        reason = type(error).__name__
+        raise UserError(f"model.id: '{model.id}': the connection broke ({reason}); run it again to go on") from error
 
 
 def _offline(model: HubModel) -> str:

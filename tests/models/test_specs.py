@@ -18,7 +18,7 @@ MODELS: TypeAdapter = TypeAdapter(ModelConfig)
 def test_shipped_model_is_valid_and_named_after_its_file(file: Path):
     values = yaml.safe_load(file.read_text(encoding="utf-8"))
     missing = [key for key, value in values.items() if value == "???"]
-    model = MODELS.validate_python(values | {key: "some/where" for key in missing})
+    model = MODELS.validate_python(values | dict.fromkeys(missing, "some/where"))
     assert model.name == file.stem
     assert f"model={file.stem}" in file.read_text(encoding="utf-8")
 

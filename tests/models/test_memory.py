@@ -1,0 +1,64 @@
+"""The memory estimate: golden values, and weights against what is really stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapter_exp.models.base import load_base, release_base
+from adapter_exp.models.memory import KNOWN, estimate, markdown_table, weight_bytes_estimate
+from adapter_exp.models.specs import QuantizationConfig, TinyModel
+from adapter_exp.models.weights import weight_bytes
+
+
+@pytest.mark.parametrize(("shape", "vocabulary"), KNOWN, ids=lambda v: getattr(v, "name", ""))
+def test_known_shapes_are_those_of_the_real_architectures(shape, vocabulary: int):
+    from transformers import LlamaConfig
+
+    from adapter_exp.models.shape import shape_of_config
+
+    heads = shape.hidden_size // 64
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.linears["up_proj"][1],
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=heads,
+        num_key_value_heads=shape.linears["k_proj"][1] // 64,
+        max_position_embeddings=shape.context_tokens,
+        tie_word_embeddings=shape.name == "smollm2_135m",
+    )
+    assert shape_of_config(config, shape.name) == shape
+
+
+@pytest.mark.parametrize("kind", ["none", "nf4", "int8"])
+def test_weight_estimate_meets_the_stored_bytes(kind: str, tmp_path: Path):
+    base = load_base(
+        TinyModel(hidden_size=256, intermediate_size=1024),
+        QuantizationConfig(kind=kind),
+        cache_dir=tmp_path,
+        device="cpu",
+    )
+    stored = weight_bytes(base.model)
+    release_base()
+    # Each nf4 weight also carries its code book and packed metadata, about 1.2 kB, which small weights feel.
+    assert weight_bytes_estimate(base.shape, kind, 4) == pytest.approx(stored, rel=0.02 if kind != "nf4" else 0.05)
+
+
+def test_parts_follow_the_formulae():
+    shape, vocabulary = KNOWN[-1]
+    common = {"quantization": "nf4", "answer_tokens": 8, "dtype": "bfloat16", "vocabulary": vocabulary}
+    one = estimate(shape, trainable=1000, batch=1, length_tokens=100, **common)
+    two = estimate(shape, trainable=2000, batch=2, length_tokens=100, **common)
+    assert (one.adapter, one.gradients, one.optimizer) == (4000, 4000, 8000)
+    assert two.activations == 2 * one.activations and two.weights == one.weights
+    assert one.total == one.weights + one.adapter + one.gradients + one.optimizer + one.activations
+    # 6.98 billion weights in the blocks at 0.516 bytes and 1.05 billion in embeddings at 2: the usual "5.7 GB".
+    assert one.weights / 1e9 == pytest.approx(5.70, abs=0.02)
+
+
+def test_table_has_a_row_for_every_model_and_quantisation():
+    table = markdown_table()
+    assert "Estimates" in table
+    assert all(f"| {shape.name} | {kind} |" in table for shape, _ in KNOWN for kind in ("none", "int8", "nf4"))
