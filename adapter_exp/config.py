@@ -49,7 +49,7 @@ class EvalConfig(_Section):
     special: tuple[str, ...] | None = None
     general: tuple[str, ...] | None = None
     tasks: dict[str, AnyTaskConfig] = Field(default_factory=dict)
-    batch_size: Annotated[int, Field(strict=True, ge=1)] = 16
+    batch_size: Annotated[int, Field(strict=True, ge=1)] = 32
     validation: bool = True
     resamples: Annotated[int, Field(strict=True, ge=100, le=100_000)] = 2000
 

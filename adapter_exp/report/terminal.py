@@ -113,8 +113,11 @@ def _withheld(record: Mapping[str, Any]) -> Table:
     for gate in words.failed_gates(record):
         task = gate.get("task")
         scope = f"no claim on {task}" if task else "no claim on any task"
-        which = f" ({gate['model']} model)" if gate.get("model") else ""
-        table.add_row(Text("withheld", style="bold yellow"), Text(f"{scope}{which}: {gate['reason']} [{gate['name']}]"))
+        finding = f"{gate['reason']} [{gate['name']}]"
+        if gate.get("model") == "base":
+            table.add_row(Text("base model", style="dim"), Text(f"{task}: {finding}", style="dim"))
+        else:
+            table.add_row(Text("withheld", style="bold yellow"), Text(f"{scope}: {finding}"))
     return table
 
 

@@ -41,7 +41,7 @@ class Case:
 
 
 CASES = [
-    Case("nerus", (240, 60, 120), 1, "8a50a8f4a86653b8", lambda task, example: "[Кто-то](PER)"),
+    Case("nerus", (240, 60, 120), 1, "2052e21af6d845ed", lambda task, example: "[Кто-то](PER)"),
     Case(
         "terra",
         (120, 40, 120),

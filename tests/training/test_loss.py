@@ -61,8 +61,6 @@ def test_padding_changes_nothing(tiny_model):
     apart = 0.0
     for i in range(2):
         n = int(batch["attention_mask"][i].sum())
-        loss, _ = answer_loss_sum(
-            tiny_model, {k: v[i : i + 1, :n] for k, v in batch.items()}, answer_only_logits=True
-        )
+        loss, _ = answer_loss_sum(tiny_model, {k: v[i : i + 1, :n] for k, v in batch.items()}, answer_only_logits=True)
         apart += loss.item()
     assert together.item() == pytest.approx(apart, rel=1e-5)
