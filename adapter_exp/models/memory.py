@@ -6,15 +6,16 @@
     adapter      trainable parameters in float32
     gradients    4 bytes per trainable parameter
     optimiser    8 bytes per trainable parameter (AdamW's two moments in float32)
-    activations  blocks: batch x length x layers x kept x bytes of the compute dtype, where kept = 6 hidden + the outputs
-                 of all linears + intermediate (SmolLM2 keeps 0.8 of that, Gemma 3 1.04 of it);
+    activations  blocks: batch x length x layers x kept x bytes of the compute dtype, where kept = 6 hidden + the
+                 outputs of all linears + intermediate (SmolLM2 keeps 0.8 of that, Gemma 3 1.04 of it);
                  logits: batch x answer_tokens x vocabulary x (two copies in the compute dtype + three in float32)
 
-Checked once: SmolLM2 in float32 without quantisation, LoRA r=16 on q,k,v,o, 4 rows of 256 tokens, logits at all
-positions: 2.82 GB estimated, 3.42 GB peak resident, 0.55 GB of it the libraries.
+Compared once, with SmolLM2 in float32, LoRA r=16 on q,k,v,o, 4 rows of 256 tokens, logits at all positions, on a CPU:
+without quantisation 2.82 GB estimated, 3.42 GB peak resident (0.55 GB of it before the first step, the weights not
+yet read from their mapped file); nf4 2.45 GB estimated, 3.93 GB peak resident (1.24 GB of it before the first step).
 
-Not counted: the libraries (about 0.6 GB resident on a CPU, 0.5 GB of CUDA context), fragmentation, the largest
-dequantised weight of the moment. Sources: Dettmers et al. 2023, section 3 (nf4 and double quantisation).
+Not counted: the libraries (some 0.5 GB resident on a CPU), a GPU's context, what loading leaves behind,
+fragmentation, the dequantised weight of the moment. Sources: Dettmers et al. 2023, section 3 (nf4 and double quantisation).
 """
 
 from __future__ import annotations
