@@ -11,7 +11,8 @@
                  logits: batch x answer_tokens x vocabulary x (two copies in the compute dtype + three in float32)
 
 Compared once, with SmolLM2 in float32, LoRA r=16 on q,k,v,o, 4 rows of 256 tokens, logits at all positions, on a CPU:
-without quantisation 2.82 GB estimated, 3.42 GB peak resident (0.55 GB of it before the first step); nf4 2.45 GB estimated, 3.93 GB peak resident (1.24 GB of it before the first step).
+without quantisation 2.82 GB estimated, 3.42 GB peak resident (0.55 GB of it before the first step);
+nf4 2.45 GB estimated, 3.93 GB peak resident (1.24 GB of it before the first step).
 
 Not counted: the libraries (some 0.5 GB resident on a CPU), a GPU's context, what loading leaves behind,
 fragmentation, the dequantised weight of the moment.
