@@ -162,13 +162,18 @@ def _numbers(prefix: str, value: Any) -> dict[str, float | None]:
 
 def _description(record: RecordData) -> str:
     lines = [
-        f"- gate `{gate['name']}` failed ({gate.get('task') or 'all tasks'}): {gate['reason']}"
+        f"- gate `{gate['name']}` failed ({_scope(gate)}): {gate['reason']}"
         for gate in record["gates"]
         if not gate["passed"]
     ]
     if record["error"]:
         lines.append(f"- {record['error']['type']}: {record['error']['message']}")
     return "\n".join(lines)
+
+
+def _scope(gate: Mapping[str, Any]) -> str:
+    task = gate.get("task") or "all tasks"
+    return f"{task}, {gate['model']} model" if gate.get("model") else task
 
 
 def _cut(value: str, limit: int) -> str:

@@ -15,6 +15,8 @@ from adapter_exp.tracking.specs import SQLITE, sqlite_file
 
 OPENING_TIMEOUT_S = 5
 LOCK_TIMEOUT_S = 300
+# Without it MLflow 3 opens the experiment on its page of language-model traces, which is empty here.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 SQLITE_HEADER = b"SQLite format 3\0"
 ARTIFACT_FOLDER = "mlartifacts"
 
@@ -121,7 +123,7 @@ def _client_and_experiment(uri: str, experiment: str, artifacts: Path | None) ->
     folder = re.sub(r"[^\w.-]", "_", experiment)
     location = None if artifacts is None else (artifacts / folder).as_uri()
     try:
-        return client, str(client.create_experiment(experiment, artifact_location=location))
+        return client, str(client.create_experiment(experiment, artifact_location=location, tags=EXPERIMENT_TAGS))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -7,10 +7,11 @@ import os
 import sqlite3
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from adapter_exp.tracking import store
-from adapter_exp.tracking.specs import resolve_uri
+from adapter_exp.tracking.specs import resolve_uri, sqlite_file
 
 
 def server_command(root: Path, port: int) -> list[str]:
@@ -24,6 +25,13 @@ def server_command(root: Path, port: int) -> list[str]:
     ]
 
 
+def _runs_page(root: Path) -> str:
+    """Address of the table of runs; MLflow 3 itself opens on its pages for language-model traces, which are empty."""
+    with closing(sqlite3.connect(sqlite_file(resolve_uri(None, root)))) as connection:
+        found = connection.execute("SELECT max(experiment_id) FROM experiments WHERE name != 'Default'").fetchone()
+    return f"#/experiments/{found[0]}/runs?workflowType=machine_learning" if found[0] else ""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the database if there is none, then become MLflow's server."""
     parser = argparse.ArgumentParser(prog="python -m adapter_exp.tracking.ui", description=__doc__)
@@ -34,10 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # background job workers would take another 0.5 GB
     try:
         store.ensure_database(resolve_uri(None, options.root))
+        page = _runs_page(options.root)
     except (sqlite3.Error, OSError) as error:
         sys.stderr.write(f"--root: '{options.root}' holds no usable mlflow.db: {error}\n")
         sys.exit(2)
-    sys.stdout.write(f"MLflow: http://127.0.0.1:{options.port}  (Ctrl-C ends it)\n")
+    sys.stdout.write(f"MLflow: http://127.0.0.1:{options.port}/{page}  (Ctrl-C ends it)\n")
     sys.stdout.flush()
     command = server_command(options.root, options.port)
     os.execv(command[0], command)
