@@ -17,7 +17,7 @@ from adapter_exp.models.base import Base, load_base
 from adapter_exp.models.shape import read_shape
 from adapter_exp.models.weights import weights_sha256
 from adapter_exp.preparation import Prepared, adapter_spec, check_against_model, load_data, prepare, trains
-from adapter_exp.recording import record_adapter, record_inputs, record_training, training_evidence
+from adapter_exp.recording import record_adapter, record_inputs, record_training, show_example, training_evidence
 from adapter_exp.resume import find_unfinished
 from adapter_exp.scoring import judge, score, score_validation
 from adapter_exp.session import Session, open_session
@@ -53,6 +53,8 @@ def run_experiment(config: Config, run_dir: Path) -> RecordData:
             base = load_base(config.model, config.quantization, cache_dir=cache_dir, device=config.device)
             tasks = [prepare(config, task, base, cache_dir) for task in data]
         record_inputs(session, config, base, tasks)
+        if trains(config):
+            show_example(session, tasks[0])
         before = score(session, config, base, tasks, "base")
         if config.adapter.kind == "none":
             judge(session, config, tasks, before, None, None)

@@ -15,6 +15,7 @@ from adapter_exp.evaluation.run_gates import TrainingEvidence, TrainingItems
 from adapter_exp.models.base import Base
 from adapter_exp.models.weights import weight_bytes
 from adapter_exp.preparation import Prepared, language_note
+from adapter_exp.report.terminal import print_example
 from adapter_exp.session import Session
 
 if TYPE_CHECKING:
@@ -42,6 +43,13 @@ def record_inputs(session: Session, config: Config, base: Base, tasks: Sequence[
     scored = {p.task.name: {"primary": p.task.primary, "role": p.data.role} for p in tasks if p.data.role != "trained"}
     session.record.update("tasks", scored)
     session.note(*base.notes, *(language_note(prepared, config.model.name) for prepared in tasks))
+
+
+def show_example(session: Session, prepared: Prepared) -> None:
+    """Show the first training row with what is supervised in it: the quickest check of template and masks."""
+    row, tokenizer = prepared.rows["train"][0], prepared.renderer.tokenizer
+    prompt, supervised = tokenizer.decode(row.ids[: row.prompt_tokens]), tokenizer.decode(row.ids[row.prompt_tokens :])
+    print_example(str(prompt), str(supervised), console=session.console)
 
 
 def record_adapter(session: Session, attached: Attached) -> None:

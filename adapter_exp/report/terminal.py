@@ -42,6 +42,15 @@ def print_notes(notes: Iterable[str], *, console: Console) -> None:
         console.print(Text.assemble(("note ", "cyan"), note), soft_wrap=True)
 
 
+def print_example(prompt: str, supervised: str, *, console: Console) -> None:
+    """Print one training row as the model sees it, line feeds and special tokens included, supervised part in bold."""
+    parts = ((prompt, "dim"), (supervised, "bold green"))
+    shown = [(text.replace("\n", "\u21b5"), style) for text, style in parts]
+    console.print(Text.assemble(("row ", "cyan"), *shown), soft_wrap=True)
+    if not console.is_terminal:  # without colours the boundary would be lost
+        console.print(Text(f"supervised: {shown[1][0]}"), soft_wrap=True)
+
+
 def print_summary(record: Mapping[str, Any], *, run_dir: Path, console: Console) -> None:
     """Print a run's results, what is withheld and why, its costs, and where to look next.
 
@@ -153,11 +162,20 @@ def _places(record: Mapping[str, Any], run_dir: Path) -> list[Text]:
     tracked = record["tracking"].get("mlflow", {})
     lines = [("run folder", str(run_dir))]
     if tracked.get("logged"):
-        lines.append(("browse", "make ui"))
+        lines.append(("browse", _ui_command(record)))
     else:
         replay = f"python -m adapter_exp.tracking.replay {shlex.quote(str(run_dir))}"
         lines += [("not in MLflow", str(tracked.get("reason"))), ("log it later", replay)]
     return [Text.assemble((f"{name:<{LABEL_WIDTH}}  ", "dim"), value) for name, value in lines]
+
+
+def _ui_command(record: Mapping[str, Any]) -> str:
+    """What opens MLflow on this run."""
+    uri = record["config"].get("tracking", {}).get("uri")
+    if uri:
+        return str(uri) if uri.startswith("http") else f"mlflow server --backend-store-uri {shlex.quote(uri)}"
+    root = record["config"].get("output_dir", "outputs")
+    return "make ui" if root == "outputs" else f"make ui OUTPUTS={shlex.quote(root)}"
 
 
 def _grid() -> Table:
