@@ -7,29 +7,38 @@ from pathlib import Path
 import pytest
 
 from adapter_exp.models.base import load_base, release_base
-from adapter_exp.models.memory import KNOWN, estimate, markdown_table, weight_bytes_estimate
+from adapter_exp.models.memory import KNOWN, Known, estimate, markdown_table, weight_bytes_estimate
 from adapter_exp.models.specs import QuantizationConfig, TinyModel
 from adapter_exp.models.weights import weight_bytes
 
+REPOSITORY = Path(__file__).parents[2]
 
-@pytest.mark.parametrize(("shape", "vocabulary"), KNOWN, ids=lambda v: getattr(v, "name", ""))
-def test_known_shapes_are_those_of_the_real_architectures(shape, vocabulary: int):
-    from transformers import LlamaConfig
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.shape.name)
+def test_known_shapes_are_those_of_the_real_architectures(known: Known):
+    from transformers import Gemma3TextConfig, LlamaConfig
 
     from adapter_exp.models.shape import shape_of_config
 
-    heads = shape.hidden_size // 64
-    config = LlamaConfig(
-        vocab_size=vocabulary,
+    shape, gemma = known.shape, known.shape.name.startswith("gemma3")
+    head = 256 if gemma else 64
+    config = (Gemma3TextConfig if gemma else LlamaConfig)(
+        vocab_size=known.vocabulary,
         hidden_size=shape.hidden_size,
         intermediate_size=shape.linears["up_proj"][1],
         num_hidden_layers=shape.num_layers,
-        num_attention_heads=heads,
-        num_key_value_heads=shape.linears["k_proj"][1] // 64,
+        num_attention_heads=shape.linears["q_proj"][1] // head,
+        num_key_value_heads=shape.linears["k_proj"][1] // head,
+        head_dim=head,
         max_position_embeddings=shape.context_tokens,
-        tie_word_embeddings=shape.name == "smollm2_135m",
+        tie_word_embeddings=shape.name in ("smollm2_135m", "gemma3_270m"),
     )
     assert shape_of_config(config, shape.name) == shape
+
+
+def test_every_shipped_model_is_known():
+    shipped = {path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml")}
+    assert {known.shape.name for known in KNOWN} == shipped - {"hub", "folder", "tiny"}
 
 
 @pytest.mark.parametrize("kind", ["none", "nf4", "int8"])
@@ -47,7 +56,7 @@ def test_weight_estimate_meets_the_stored_bytes(kind: str, tmp_path: Path):
 
 
 def test_parts_follow_the_formulae():
-    shape, vocabulary = KNOWN[-1]
+    shape, vocabulary = KNOWN[-1].shape, KNOWN[-1].vocabulary
     common = {"quantization": "nf4", "answer_tokens": 8, "dtype": "bfloat16", "vocabulary": vocabulary}
     one = estimate(shape, trainable=1000, batch=1, length_tokens=100, **common)
     two = estimate(shape, trainable=2000, batch=2, length_tokens=100, **common)
@@ -58,7 +67,23 @@ def test_parts_follow_the_formulae():
     assert one.weights / 1e9 == pytest.approx(5.70, abs=0.02)
 
 
+def test_full_fine_tuning_counts_the_trained_weights_once():
+    known = KNOWN[0]
+    parameters = known.shape.parameters
+    common = {"quantization": "none", "batch": 1, "length_tokens": 8, "answer_tokens": 8, "vocabulary": 100}
+    full = estimate(known.shape, trainable=parameters, dtype="bfloat16", in_place=True, **common)
+    assert (full.adapter, full.gradients, full.optimizer) == (0, 2 * parameters, 4 * parameters)
+    assert full.weights == 2 * parameters
+
+
 def test_table_has_a_row_for_every_model_and_quantisation():
     table = markdown_table()
-    assert "Estimates" in table
-    assert all(f"| {shape.name} | {kind} |" in table for shape, _ in KNOWN for kind in ("none", "int8", "nf4"))
+    for known in KNOWN:
+        rows = {kind: f"| {known.shape.name} | {known.dtype} | {kind} |" for kind in ("none", "int8", "nf4")}
+        assert all(row in table for row in rows.values())
+        refused = [line.endswith("| - |") for row in rows.values() for line in table.splitlines() if row in line]
+        assert refused == [False, True, True]  # full fine-tuning of quantised weights
+
+
+def test_readme_shows_this_table():
+    assert markdown_table() in (REPOSITORY / "README.md").read_text(encoding="utf-8")
