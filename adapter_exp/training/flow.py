@@ -73,8 +73,8 @@ class Flow(TrainerCallback):
         if self.has_validation:
             control.should_evaluate = last or step % (self.settings.eval_steps or self.steps_per_epoch) == 0
         control.should_save = last or step % (self.settings.save_steps or self.steps_per_epoch) == 0
-        if self.cancellation.requested:
-            control.should_save, control.should_evaluate, control.should_training_stop = True, False, True
+        if self.cancellation.requested:  # an evaluation that is due is taken: the resumed run would lack it
+            control.should_save, control.should_training_stop = True, True
         return control
 
     def on_log(
@@ -105,8 +105,7 @@ class Flow(TrainerCallback):
         best = best_index(losses)
         if best == len(losses) - 1 and self.best_folder is not None:
             save_best(kwargs["model"], self.best_folder)
-        patience = self.settings.early_stopping_patience
-        if patience is not None and len(losses) - 1 - best >= patience:
+        if out_of_patience(losses, self.settings.early_stopping_patience):
             control.should_training_stop = True
             control.should_save = True
         return control
@@ -115,6 +114,11 @@ class Flow(TrainerCallback):
 def validation_losses(state: TrainerState) -> list[tuple[int, float]]:
     """(step, loss) of every evaluation so far, a resumed run's earlier ones included."""
     return [(int(entry["step"]), entry["eval_loss"]) for entry in state.log_history if "eval_loss" in entry]
+
+
+def out_of_patience(losses: list[tuple[int, float]], patience: int | None) -> bool:
+    """Whether the last ``patience`` evaluations all failed to improve on the lowest loss."""
+    return patience is not None and len(losses) > 0 and len(losses) - 1 - best_index(losses) >= patience
 
 
 def best_index(losses: list[tuple[int, float]]) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(strict=True, ge=1)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class TrainerConfig(BaseModel):
@@ -14,14 +15,14 @@ class TrainerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: float = Field(1, gt=0)
+    epochs: Number = Field(1, gt=0)
     max_steps: Count | None = None  # null: as many as the epochs need
     batch_size: Count = 4
     gradient_accumulation_steps: Count = 2
-    learning_rate: float = Field(1e-3, gt=0, le=1)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, ge=0)  # 0: no clipping
-    warmup_ratio: float = Field(0.1, ge=0, lt=1)  # share of the steps
+    learning_rate: Number = Field(1e-3, gt=0, le=1)
+    weight_decay: Number = Field(0.0, ge=0)
+    max_grad_norm: Number = Field(1.0, ge=0)  # 0: no clipping
+    warmup_ratio: Number = Field(0.1, ge=0, lt=1)  # share of the steps
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the base's compute dtype

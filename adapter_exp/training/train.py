@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.trainer_callback import PrinterCallback
@@ -74,7 +76,7 @@ def train(
     """Train the adapter's parameters in place.
 
     Args:
-        dtype: autocast to this when it is not float32.
+        dtype: the base's compute dtype; ``settings.precision`` may ask for another.
         run_dir: checkpoints go to ``run_dir/checkpoints``.
         resume_from: a verified checkpoint: weights, optimiser, schedule, random states and data position are restored
             from it.
@@ -98,7 +100,7 @@ def train(
             output_dir=run_dir,
             seed=seed,
             steps=total_steps(len(rows), settings),
-            dtype=dtype,
+            dtype=autocast_dtype(settings, dtype),
             device=attached.model.device,
         ),
         train_rows=rows,
@@ -124,15 +126,41 @@ def train(
     )
     if resume_from is not None:
         attached.load_weights(resume_from / ADAPTER_FOLDER)
-    if settings.activation_checkpointing:
-        _checkpoint_activations(attached)
     started = time.perf_counter()
-    with cancellation.deferred():
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    if resume_from is None or not trainer.take_up_finished(resume_from, settings.early_stopping_patience):
+        with cancellation.deferred(), _left_as_found(attached.model):
+            if settings.activation_checkpointing:
+                _checkpoint_activations(attached)
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     seconds = time.perf_counter() - started
     if cancellation.requested:
         raise Cancelled(f"training saved at step {trainer.state.global_step}")
     return _result(trainer, settings, seconds, keep_best=keep_best)
+
+
+def autocast_dtype(settings: TrainerConfig, compute_dtype: torch.dtype) -> torch.dtype:
+    """What the forward pass is cast to; float32 means that nothing is cast."""
+    chosen = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return chosen.get(settings.precision, compute_dtype)
+
+
+@contextmanager
+def _left_as_found(model: Any) -> Iterator[None]:
+    """Undo what training puts on the model: accelerate's autocast around ``forward``, activation checkpointing.
+
+    The base is shared by all jobs of a process, and the trained model must be scored in the precision in which the
+    base was.
+    """
+    forward = model.__dict__.get("forward")
+    try:
+        yield
+    finally:
+        model.__dict__.pop("_original_forward", None)
+        model.__dict__.pop("forward", None)
+        if forward is not None:
+            model.forward = forward
+        if model.is_activation_checkpointing:
+            model.activation_checkpointing_disable()
 
 
 def _checkpoint_activations(attached: Attached) -> None:
@@ -141,7 +169,7 @@ def _checkpoint_activations(attached: Attached) -> None:
     transformers' switch also makes the embeddings' output require a gradient, so that backward and recomputation
     would cross the whole frozen part; non-reentrant checkpointing needs no such thing.
     """
-    attached.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    attached.model.activation_checkpointing_enable({"use_reentrant": False})
     attached.model.disable_input_require_grads()
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerControl, TrainingArguments
+from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from adapter_exp.adapters import Attached
 from adapter_exp.data.rendering import TrainingRow
 from adapter_exp.training.batches import BucketSampler, Collator
 from adapter_exp.training.checkpoints import publish
+from adapter_exp.training.flow import out_of_patience, validation_losses
 from adapter_exp.training.loss import answer_loss_sum
 from adapter_exp.training.specs import TrainerConfig
 
@@ -87,6 +90,11 @@ class AdapterTrainer(Trainer):
         total, tokens = answer_loss_sum(self.attached.model, inputs, answer_only_logits=self.answer_only_logits)
         return total / (tokens if num_items_in_batch is None else num_items_in_batch)
 
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[None]:
+        """Mixed precision around the loss: accelerate puts it around ``model.forward``, which our loss goes past."""
+        context: AbstractContextManager[None] = self.accelerator.autocast()
+        return context
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Mean validation loss per answer token: each token counts once, whatever the batches."""
         metrics = {"eval_loss": self.validation_loss()}
@@ -129,6 +137,18 @@ class AdapterTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         self.save_adapter(Path(str(output_dir)) / ADAPTER_FOLDER)
+
+    def take_up_finished(self, checkpoint: Path, patience: int | None) -> bool:
+        """Take up the state of ``checkpoint`` if training had ended there, by its last step or by early stopping.
+
+        transformers would train one step more.
+        """
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        ended = state.global_step >= state.max_steps or out_of_patience(validation_losses(state), patience)
+        if ended:
+            self.state = state
+            self._initial_global_step = state.global_step
+        return ended
 
     @property
     def first_step(self) -> int:
