@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from adapter_exp.adapters import check_spec
+from adapter_exp.adapters.specs import LoraSpec
 from adapter_exp.config import Config, parse_config
 from adapter_exp.models.memory import KNOWN
 from adapter_exp.run import conf_folder
@@ -88,6 +89,12 @@ def test_every_setting_in_a_table_is_valid(setting: str):
 def test_the_readmes_hold_commands_to_check():
     assert len(_overrides()) > 10
     assert len(_single_settings()) > 20
+
+
+def test_the_readme_quotes_an_error_as_it_is():
+    smollm2 = next(known.shape for known in KNOWN if known.shape.name == "smollm2_135m")
+    [fault] = check_spec(LoraSpec(layers="last:40"), smollm2, quantization="nf4")
+    assert f"\n    error: {fault}\n" in _text("README.md")
 
 
 def test_every_make_target_exists():
