@@ -15,7 +15,7 @@ from adapter_exp.report.progress import Phase, Progress
 from adapter_exp.report.terminal import make_console, print_notes, print_summary
 from adapter_exp.resume import locked
 from adapter_exp.tracking.mlflow_log import MlflowRun
-from adapter_exp.tracking.record import RunRecord
+from adapter_exp.tracking.record import RECORD_FILE, RunRecord, load_record
 from adapter_exp.tracking.resources import Phases, reset_peak_device
 from adapter_exp.training.cancel import Cancellation
 
@@ -61,6 +61,7 @@ def open_session(config: Config, run_dir: Path) -> Iterator[Session]:
     """
     console = make_console()
     with _folder_of_its_own(run_dir):
+        former = _former_mlflow_run(run_dir)  # before the new record takes the old one's place
         reset_peak_device()
         record = RunRecord.create(
             run_dir,
@@ -72,7 +73,9 @@ def open_session(config: Config, run_dir: Path) -> Iterator[Session]:
         phases, progress, cancellation = Phases(), Progress(console), Cancellation()
         with cancellation.listening(), _recorded_end(record, phases):
             with phases.phase("open MLflow"), progress.phase("open MLflow"):
-                tracker = MlflowRun.open(record, config.tracking, output_root=Path(config.output_dir))
+                tracker = MlflowRun.open(
+                    record, config.tracking, output_root=Path(config.output_dir), go_on_with=former
+                )
             try:
                 yield Session(run_dir, record, tracker, cancellation, phases, progress, console)
                 _close_well(record, phases, run_dir)
@@ -82,6 +85,14 @@ def open_session(config: Config, run_dir: Path) -> Iterator[Session]:
             finally:
                 tracker.finish()
                 print_summary(record.data, run_dir=run_dir, console=console)
+
+
+def _former_mlflow_run(run_dir: Path) -> str | None:
+    """MLflow's id of the run that an earlier process began in this folder; None for a new folder."""
+    if not (run_dir / RECORD_FILE).is_file():
+        return None
+    run_id: str | None = load_record(run_dir)["tracking"]["mlflow"]["run_id"]
+    return run_id
 
 
 @contextmanager

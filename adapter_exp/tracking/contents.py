@@ -16,6 +16,7 @@ RUN_ID_TAG = "adapter_exp.run_id"
 COMPLETE_TAG = "adapter_exp.complete"
 TRAINING_LOSS = "training/loss"
 VALIDATION_LOSS = "training/validation_loss"
+LIVE = (TRAINING_LOSS, VALIDATION_LOSS)
 
 MAX_NAME = 250
 MAX_PARAMETER = 6000

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,16 +41,20 @@ class MlflowRun:
         self._run_id: str | None = None
         self._buffer: Buffer[Point] | None = None
         self._monitor: Any = None
+        self._sent: set[tuple[str, int]] = set()  # (curve, step) that an earlier process has logged
         self.reason: str | None = None
 
     @classmethod
-    def open(cls, record: RunRecord, config: TrackingConfig, *, output_root: Path) -> MlflowRun:
+    def open(
+        cls, record: RunRecord, config: TrackingConfig, *, output_root: Path, go_on_with: str | None = None
+    ) -> MlflowRun:
         """Start the run in MLflow, with its configuration as parameters and live system metrics.
 
         Args:
             record: the run's record, already on disk.
             config: the ``tracking`` group.
             output_root: folder that holds ``mlflow.db`` and ``mlartifacts`` unless ``config.uri`` says otherwise.
+            go_on_with: MLflow's id of the run that an earlier process began; a new run is made if it is gone.
         """
         run = cls(record, config)
         if config.kind == "none":
@@ -60,7 +64,10 @@ class MlflowRun:
         uri = resolve_uri(config.uri, output_root)
         try:
             run._client, experiment = store.connect(uri, config.experiment)
-            run._run_id = create_run(run._client, experiment, record.data)
+            if go_on_with is not None and reopen_run(run._client, go_on_with):
+                run._run_id, run._sent = go_on_with, _known_points(run._client, go_on_with, contents.LIVE)
+            else:
+                run._run_id = create_run(run._client, experiment, record.data)
         except store.tracker_faults() as error:
             run._give_up(error)
             return run
@@ -99,7 +106,7 @@ class MlflowRun:
             self._give_up(error)
 
     def _add(self, name: str, step: int, value: float) -> None:
-        if self._buffer is not None and math.isfinite(value):
+        if self._buffer is not None and math.isfinite(value) and (name, step) not in self._sent:
             self._buffer.add(Point(name, step, float(value), int(time.time() * 1000)))
 
     def _send(self, points: Sequence[Point]) -> None:
@@ -124,6 +131,24 @@ def create_run(client: Any, experiment_id: str, record: RecordData) -> str:
     run_id = str(run.info.run_id)
     _log_parameters(client, run_id, record)
     return run_id
+
+
+def reopen_run(client: Any, run_id: str) -> bool:
+    """Mark a run as running again; False when MLflow no longer has it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        known = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    if known.info.lifecycle_stage != "active":
+        return False
+    client.update_run(run_id, status="RUNNING")
+    if contents.COMPLETE_TAG in known.data.tags:
+        client.delete_tag(run_id, contents.COMPLETE_TAG)
+    return True
 
 
 def complete_run(client: Any, run_id: str, record: RunRecord, *, artifacts: bool) -> None:
@@ -173,14 +198,20 @@ def one_line(error: Exception) -> str:
 def _log_parameters(client: Any, run_id: str, record: RecordData) -> None:
     from mlflow.entities import Param
 
-    for chunk in _chunks(list(contents.parameters(record).items()), PARAMETERS_PER_CALL):
+    # MLflow refuses to change a parameter, and the command that resumes a run differs in ``resume`` at least.
+    known = client.get_run(run_id).data.params
+    new = [(key, value) for key, value in contents.parameters(record).items() if key not in known]
+    for chunk in _chunks(new, PARAMETERS_PER_CALL):
         client.log_batch(run_id, params=[Param(key, value) for key, value in chunk])
 
 
 def _log_missing_points(client: Any, run_id: str, points: Sequence[Point]) -> None:
-    names = {point.name for point in points}
-    known = {(name, metric.step) for name in names for metric in client.get_metric_history(run_id, name)}
+    known = _known_points(client, run_id, {point.name for point in points})
     log_points(client, run_id, [point for point in points if (point.name, point.step) not in known])
+
+
+def _known_points(client: Any, run_id: str, names: Collection[str]) -> set[tuple[str, int]]:
+    return {(name, metric.step) for name in names for metric in client.get_metric_history(run_id, name)}
 
 
 def _log_datasets(client: Any, run_id: str, record: RecordData) -> None:
