@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapter_exp.adapters.specs import AdapterSpec
-from adapter_exp.config_faults import faults_of
+from adapter_exp.config_faults import faults_of, nearest
 from adapter_exp.errors import UserError
 from adapter_exp.models.specs import ModelConfig, QuantizationConfig
 from adapter_exp.tasks.config import TaskConfig
@@ -28,6 +28,18 @@ else:  # one arm per registered task, told apart by its name
 
 # What does not change a run's numbers, and so not its identity.
 _NOT_IDENTITY = ("resume", "tracking", "cache_dir", "output_dir")
+
+# How OmegaConf writes a value that the user has to give.
+_MISSING = "???"
+
+
+def _task_name(name: str) -> str:
+    if name not in task_names():
+        raise ValueError(f"'{name}' is not a task.{nearest(name, task_names())} Tasks: {', '.join(task_names())}")
+    return name
+
+
+TaskName = Annotated[str, AfterValidator(_task_name)]
 
 
 class _Section(BaseModel):
@@ -46,12 +58,22 @@ class EvalConfig(_Section):
         resamples: bootstrap draws of every interval.
     """
 
-    special: tuple[str, ...] | None = None
-    general: tuple[str, ...] | None = None
+    special: tuple[TaskName, ...] | None = None
+    general: tuple[TaskName, ...] | None = None
     tasks: dict[str, AnyTaskConfig] = Field(default_factory=dict)
     batch_size: Annotated[int, Field(strict=True, ge=1)] = 32
     validation: bool = True
     resamples: Annotated[int, Field(strict=True, ge=100, le=100_000)] = 2000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tasks_under_their_names(cls, values: Any) -> Any:
+        tasks = values.get("tasks") if isinstance(values, Mapping) else None
+        for key, task in (tasks if isinstance(tasks, Mapping) else {}).items():
+            name = task.get("name", key) if isinstance(task, Mapping) else key
+            if name != key and name in task_names():
+                raise ValueError(f"tasks.{key}.name: '{name}' is another task; write its settings as eval.tasks.{name}")
+        return values
 
 
 class Config(_Section):
@@ -72,27 +94,31 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _known_tasks(self) -> Config:
-        known = set(self.eval.tasks) | {self.task.name}
-        wanted = (*(self.eval.special or ()), *(self.eval.general or ()))
-        for name in wanted:
-            if name not in known:
-                raise ValueError(f"eval: '{name}' is not a task; use {', '.join(sorted(known))}")
+        for name in (*self._special_names, *self._general_names):
+            if name != self.task.name and name not in self.eval.tasks:
+                raise ValueError(f"eval.tasks.{name}: is missing; eval scores this task, so give it its settings")
         return self
+
+    @property
+    def _special_names(self) -> tuple[str, ...]:
+        return (self.task.name,) if self.eval.special is None else self.eval.special
+
+    @property
+    def _general_names(self) -> tuple[str, ...]:
+        if self.eval.general is None:
+            return ("nerus",) if "terra" in self._special_names else ("terra",)
+        return self.eval.general
 
     @property
     def special_tasks(self) -> tuple[TaskConfig, ...]:
         """Settings of the tasks that the adapter should gain on."""
-        names = (self.task.name,) if self.eval.special is None else self.eval.special
-        return tuple(self._task(name) for name in dict.fromkeys(names))
+        return tuple(self._task(name) for name in dict.fromkeys(self._special_names))
 
     @property
     def general_tasks(self) -> tuple[TaskConfig, ...]:
         """Settings of the tasks that show forgetting; a special task is never one of them."""
-        special = {task.name for task in self.special_tasks}
-        names = self.eval.general
-        if names is None:
-            names = ("nerus",) if "terra" in special else ("terra",)
-        return tuple(self._task(name) for name in dict.fromkeys(names) if name not in special)
+        names = [name for name in dict.fromkeys(self._general_names) if name not in self._special_names]
+        return tuple(map(self._task, names))
 
     def _task(self, name: str) -> TaskConfig:
         return self.task if name == self.task.name else self.eval.tasks[name]
@@ -118,7 +144,29 @@ def parse_config(values: Mapping[str, Any]) -> Config:
     Raises:
         UserError: with one line for every fault: the key, the value, what is allowed.
     """
+    given, missing = _without_missing(values)
+    faults = [f"{key}: is missing; give it a value ({key}=...)." for key in missing]
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(given)
     except ValidationError as error:
-        raise UserError(*faults_of(error, Config)) from error
+        faults += [fault for fault in faults_of(error, Config) if fault not in faults]
+        raise UserError(*faults) from error
+    if faults:
+        raise UserError(*faults)
+    return config
+
+
+def _without_missing(values: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], list[str]]:
+    """``values`` without those that still have to be given, and the dotted keys of these."""
+    given: dict[str, Any] = {}
+    missing: list[str] = []
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            given[name], inner = _without_missing(value, f"{key}.")
+            missing += inner
+        elif value == _MISSING:
+            missing.append(key)
+        else:
+            given[name] = value
+    return given, missing

@@ -3,10 +3,51 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+MAX_SHOWN_CHARS = 80
+
+# What the schema's patterns mean, for people who do not read regular expressions.
+PATTERNS = {
+    r"^(auto|cpu|cuda(:\d+)?)$": "auto, cpu, cuda or cuda:N",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$": "up to 80 letters, digits, '.', '_' and '-', starting with a letter or digit",
+    r"^[\w.-]+(/[\w.-]+)?$": "owner/name as on the hub",
+    r"^\w+$": "one word of letters and digits",
+    r"^[A-Z][A-Z0-9_]*$": "capital letters, digits and '_', starting with a letter",
+}
+# Pydantic's type of a fault: what the value is not.
+_NOT_A = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "string": "text",
+    "tuple": "a list",
+    "dict": "a section of keys",
+    "model": "a section of keys",
+}
+_COMPARISONS = {
+    "greater_than_equal": "is too small",
+    "greater_than": "is too small",
+    "less_than_equal": "is too large",
+    "less_than": "is too large",
+}
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a fault lies: its dotted key, the section around it, and the type that its value should have."""
+
+    key: str
+    owner: type[BaseModel] | None
+    annotation: Any
+    bounds: tuple[Any, ...]
 
 
 def faults_of(error: ValidationError, schema: type[BaseModel]) -> list[str]:
@@ -16,64 +57,139 @@ def faults_of(error: ValidationError, schema: type[BaseModel]) -> list[str]:
         error: what ``schema.model_validate`` raised.
         schema: names the known keys where an unknown one was given.
     """
-    return [_line(fault, schema) for fault in error.errors(include_url=False)]
+    found = error.errors(include_url=False)
+    inner = {fault["loc"][:-1] for fault in found if fault["loc"] and isinstance(fault["loc"][-1], int)}
+    # A list with a bad item is also told to be too short, by the items that were left.
+    return [_line(fault, schema) for fault in found if fault["loc"] not in inner or fault["type"] != "too_short"]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean ...?`` for names close to ``name``, else an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=3)
+    """`` Did you mean ...?`` for names close to ``name`` or shortened to it (``lr``), else an empty string."""
+    known = list(known)
+    initials = [key for key in known if "_" in key and "".join(word[0] for word in key.split("_")) == name]
+    close = initials or difflib.get_close_matches(name, known, n=3)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
+def shown(value: Any) -> str:
+    """A value as the user would write it in YAML, on one line, shortened, without passwords of an address."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = f"[{', '.join(map(shown, value))}]" if isinstance(value, list | tuple) else repr(value)
+    text = re.sub(r"//[^/@\s]*@", "//...@", text)
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[: MAX_SHOWN_CHARS - 3]}..."
+
+
 def _line(fault: Any, schema: type[BaseModel]) -> str:
-    path, owner = _walk(schema, fault["loc"])
-    key = ".".join(path)
-    value = fault["input"]
+    place = _place(schema, fault["loc"])
     kind = fault["type"]
     if kind == "extra_forbidden":
-        known = sorted(owner.model_fields) if owner else []
-        return f"{key}: unknown key.{nearest(path[-1], known)} Known keys here: {', '.join(known)}."
+        known = sorted(place.owner.model_fields) if place.owner else []
+        name = str(fault["loc"][-1])
+        return f"{place.key}: unknown key.{nearest(name, known)} Known keys here: {', '.join(known)}."
     if kind == "missing":
-        return f"{key}: is missing; give it a value ({key}=...)."
+        return f"{place.key}: is missing; give it a value ({place.key}=...)."
     if kind.startswith("union_tag"):
-        return f"{key}: {_shown(fault.get('ctx', {}).get('tag', value))} is unknown; {_tags(fault)}"
-    message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    if not key:
-        return message
-    return f"{key}: {_shown(value)} {message[:1].lower()}{message[1:]}."
+        return _unknown_tag(fault, place)
+    if kind == "value_error":
+        return _own_message(fault, place)
+    return f"{place.key}: {shown(fault['input'])} {_wrong(fault, place)}."
 
 
-def _tags(fault: Any) -> str:
-    expected = fault.get("ctx", {}).get("expected_tags")
-    return f"use {expected}." if expected else "it needs its kind."
+def _unknown_tag(fault: Any, place: _Place) -> str:
+    """A section whose kind is unknown or missing; pydantic names the section, not the key of its kind."""
+    context = fault["ctx"]
+    key = f"{place.key}.{context['discriminator'].strip(chr(39))}"
+    known = [tag for model in _models(place.annotation) if (tag := _tag(model))]
+    if "tag" not in context:
+        return f"{key}: is missing; use one of: {', '.join(known)}."
+    given = fault["input"][context["discriminator"].strip("'")]
+    return f"{key}: {shown(given)} is unknown.{nearest(context['tag'], known)} Use one of: {', '.join(known)}."
 
 
-def _shown(value: Any) -> str:
-    text = repr(value) if not isinstance(value, BaseModel | dict) else "this section"
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _own_message(fault: Any, place: _Place) -> str:
+    """The text of a validator of ours, after the key and, where the text leaves it out, the value."""
+    text = str(fault["ctx"]["error"]).replace("\n", "\\n").rstrip(".")
+    if isinstance(fault["input"], dict | BaseModel):
+        field, colon, rest = text.partition(": ")
+        if colon and re.fullmatch(r"[\w.]+", field):  # the rule of a whole section names the key itself
+            same = f".{place.key}".endswith(f".{field}")
+            return f"{place.key if same else f'{place.key}.{field}'.lstrip('.')}: {rest}."
+        return f"{place.key}: {text}." if place.key else f"{text}."
+    value = shown(fault["input"])
+    text = text.replace(repr(fault["input"]), value)
+    if value in text:
+        return f"{place.key}: {text}."
+    return f"{place.key}: {value}{' ' if text.startswith(('is ', 'must ', 'holds ')) else ': '}{text}."
 
 
-def _walk(schema: type[BaseModel], location: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | None]:
-    """The dotted key of a fault without pydantic's union tags, and the section it lies in."""
-    path: list[str] = []
-    owner: type[BaseModel] | None = schema
-    candidates: list[type[BaseModel]] = []
+def _wrong(fault: Any, place: _Place) -> str:
+    """What is wrong with a value of a plain type, and what is allowed."""
+    kind, context = fault["type"], fault.get("ctx", {})
+    if kind in _COMPARISONS:
+        return f"{_COMPARISONS[kind]}; use {_allowed(place)}"
+    if kind == "literal_error":
+        choices = [str(choice) for choice in get_args(place.annotation)]
+        return f"is unknown.{nearest(str(fault['input']), choices)} Use one of: {', '.join(choices)}"
+    if kind == "string_pattern_mismatch":
+        return f"does not fit; use {PATTERNS.get(context['pattern'], context['pattern'])}"
+    if kind in ("string_too_short", "too_short"):
+        return "is empty; give it a value"
+    wanted = next((text for word, text in _NOT_A.items() if kind.startswith(word)), None)
+    if wanted is None:
+        return str(fault["msg"])
+    if wanted == "a list":
+        return f"is not a list; write it in brackets ({place.key}=[...])"
+    allowed = _allowed(place)
+    return f"is not {wanted}; use {allowed}" if allowed else f"is not {wanted}"
+
+
+def _allowed(place: _Place) -> str:
+    """What may stand here, such as ``a number, above 0 and at most 1``; empty for any text."""
+    types = _plain_types(place.annotation)
+    words = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "le": "at most {}"}
+    parts = [
+        text.format(getattr(bound, name))
+        for bound in place.bounds
+        for name, text in words.items()
+        if getattr(bound, name, None) is not None
+    ]
+    patterns = [PATTERNS[pattern] for bound in place.bounds if (pattern := getattr(bound, "pattern", None))]
+    numbers = {int: "a whole number", float: "a number"}
+    number = next((text for kind, text in numbers.items() if kind in types), "")
+    found = ", ".join(part for part in (number, " and ".join(dict.fromkeys(parts)), *patterns) if part)
+    return f"{found}, or null" if found and type(None) in types else found
+
+
+def _place(schema: type[BaseModel], location: Sequence[str | int]) -> _Place:
+    """Follow a fault's location through the schema; pydantic puts the tags of unions between the keys."""
+    key = ""
+    owner: type[BaseModel] | None = None
+    annotation: Any = schema
+    bounds: list[Any] = []
     for part in location:
-        tagged = [c for c in candidates if _tag(c) == part]
-        if tagged:  # the tag of a discriminated union, not a key
-            owner, candidates = tagged[0], []
-            continue
-        if isinstance(part, str) and part.startswith(("constrained", "function-", "tuple[", "str", "int")) and path:
-            continue  # pydantic names the arm of a plain union
-        path.append(str(part))
-        annotation = owner.model_fields[part].annotation if owner and part in owner.model_fields else None
-        found = _models(annotation) if annotation is not None else candidates
-        candidates = found
-        if annotation is not None and len(found) == 1:
-            owner = found[0]
-        elif annotation is not None and not found and part != location[-1]:
-            owner = None
-    return path, owner
+        models = _models(annotation)
+        if isinstance(part, int):
+            key += f"[{part}]"
+            annotation, bounds = get_args(annotation)[0] if get_args(annotation) else None, []
+        elif (values := _dict_values(annotation)) is not None:
+            key, owner, annotation = f"{key}.{part}", None, values
+        elif len(models) > 1:
+            owner = next(model for model in models if _tag(model) == part)
+            annotation = owner
+        elif models:
+            owner = models[0]
+            key = f"{key}.{part}" if key else str(part)
+            field = owner.model_fields.get(str(part))
+            annotation = field.annotation if field else None
+            bounds = [*field.metadata] if field else []
+        # else: pydantic names the arm of a plain union, which is no key
+    return _Place(key, owner, annotation, (*bounds, *_metadata(annotation)))
+
+
+def _dict_values(annotation: Any) -> Any:
+    """The type of a dict's values; None for any other type."""
+    return get_args(annotation)[1] if get_origin(annotation) is dict else None
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -81,6 +197,18 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    inside = [found for part in get_args(annotation) for found in _plain_types(part)]
+    return {annotation, *inside} if isinstance(annotation, type) else set(inside)
+
+
+def _metadata(annotation: Any) -> list[Any]:
+    """The bounds written inside a type: ``Annotated[int, Field(ge=1)] | None``."""
+    own = [entry for entry in getattr(annotation, "__metadata__", ()) if isinstance(entry, FieldInfo)]
+    found = [bound for entry in own for bound in entry.metadata]
+    return found + [bound for part in get_args(annotation) for bound in _metadata(part)]
 
 
 def _tag(model: type[BaseModel]) -> str | None:

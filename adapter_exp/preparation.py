@@ -73,7 +73,7 @@ def check_against_model(config: Config, shape: ModelShape) -> None:
     Raises:
         UserError: one line per fault.
     """
-    faults = check_spec(adapter_spec(config), shape, quantization=config.quantization.kind, prefix="adapter")
+    faults = check_spec(config.adapter, shape, quantization=config.quantization.kind, prefix="adapter")
     wanted = config.model.max_length
     if wanted is not None and wanted > shape.context_tokens:
         faults.append(
@@ -85,9 +85,12 @@ def check_against_model(config: Config, shape: ModelShape) -> None:
 
 
 def _device_faults(config: Config) -> list[str]:
-    import torch
+    from adapter_exp.models.quantization import choose_device
 
-    on_gpu = config.device.startswith("cuda") or (config.device == "auto" and torch.cuda.is_available())
+    try:
+        on_gpu = choose_device(config.device).type == "cuda"
+    except UserError as error:
+        return list(error.faults)
     faults = []
     if trains(config) and config.trainer.optimizer == "paged_adamw_8bit" and not on_gpu:
         faults.append("trainer.optimizer: 'paged_adamw_8bit' needs a CUDA device; use adamw here.")

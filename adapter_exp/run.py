@@ -8,15 +8,17 @@ Only Hydra is imported at module level, so that ``--cfg job``, ``--info`` and co
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -37,45 +39,58 @@ OmegaConf.register_new_resolver("run_name", lambda: _RUN_NAME, replace=True)
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
 def _job(config: DictConfig) -> None:
+    try:
+        _experiment(config)
+    except (Exception, KeyboardInterrupt) as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # the other jobs of the sweep go on
+        _end(error)  # here, because Hydra adds a line of its own to what it passes on
+
+
+def _experiment(config: DictConfig) -> None:
     from adapter_exp.config import parse_config
     from adapter_exp.experiment import run_experiment
 
-    values: Any = OmegaConf.to_container(config, resolve=True)
-    run_experiment(parse_config(values), Path(HydraConfig.get().runtime.output_dir))
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        values: Any = OmegaConf.to_container(config, resolve=True)
+        parsed = parse_config(values)
+    except BaseException:
+        shutil.rmtree(run_dir, ignore_errors=True)  # made by Hydra; nothing was done in it
+        raise
+    run_experiment(parsed, run_dir)
 
 
 def main() -> None:
     """Run the command line; exit code 0 ok, 1 failed, 2 bad input, 130 cancelled."""
-    from hydra.errors import HydraException
-
-    from adapter_exp.errors import Cancelled, UserError
-
     # Hydra otherwise prints several lines of its own and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         _job()
-    except UserError as error:
-        _stop(str(error), EXIT_USER_ERROR)
-    except (HydraException, OmegaConfBaseException) as error:
-        from adapter_exp.hydra_faults import hydra_fault
-
-        _stop(hydra_fault(error), EXIT_USER_ERROR)
-    except (Cancelled, KeyboardInterrupt):
-        _stop("cancelled", EXIT_CANCELLED)
-    except OSError as error:
-        from adapter_exp.errors import unwritable
-
-        _stop(
-            unwritable(error) or f"{type(error).__name__}: {error}",
-            EXIT_USER_ERROR if unwritable(error) else EXIT_FAILED,
-        )
-    except Exception as error:  # noqa: BLE001 - whatever ended the job: its traceback is in the run's error.txt
-        _stop(f"{type(error).__name__}: {error}", EXIT_FAILED)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever ended it is told in one line
+        _end(error)
 
 
-def _stop(message: str, code: int) -> None:
-    for line in message.splitlines():
-        print(f"error: {line}" if code != EXIT_CANCELLED else line, file=sys.stderr)  # noqa: T201 - the terminal is the interface
+def _end(error: BaseException) -> NoReturn:
+    """Tell what ended the program and exit; the traceback of a failed run is in its error.txt."""
+    from adapter_exp.errors import Cancelled, UserError, unwritable
+    from adapter_exp.hydra_faults import hydra_faults, is_hydra_fault
+
+    if isinstance(error, UserError):
+        _stop(error.faults, EXIT_USER_ERROR)
+    if isinstance(error, Cancelled | KeyboardInterrupt):
+        print("cancelled", file=sys.stderr)  # noqa: T201 - the terminal is the interface
+        sys.exit(EXIT_CANCELLED)
+    if is_hydra_fault(error):
+        _stop(hydra_faults(error, sys.argv[1:]), EXIT_USER_ERROR)
+    if isinstance(error, OSError) and (told := unwritable(error)):
+        _stop([told], EXIT_USER_ERROR)
+    _stop(f"{type(error).__name__}: {error}".splitlines(), EXIT_FAILED)
+
+
+def _stop(lines: Sequence[str], code: int) -> NoReturn:
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)  # noqa: T201 - the terminal is the interface
     sys.exit(code)
 
 
