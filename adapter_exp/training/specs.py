@@ -15,7 +15,7 @@ class TrainerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: Number = Field(1, gt=0)
+    epochs: Number = Field(2, gt=0)
     max_steps: Count | None = None  # null: as many as the epochs need
     batch_size: Count = 4
     gradient_accumulation_steps: Count = 2
