@@ -5,11 +5,10 @@ data -> base -> score the base -> attach -> train -> score the same items again 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from adapter_exp.adapters import Attached, attach, load
+from adapter_exp.adapters import Attached, attach, load, refuse_other_base
 from adapter_exp.config import Config
 from adapter_exp.evaluation.evaluate import Evaluation
 from adapter_exp.evaluation.run_gates import TrainingEvidence
@@ -18,7 +17,7 @@ from adapter_exp.models.shape import read_shape
 from adapter_exp.models.weights import weights_sha256
 from adapter_exp.preparation import Prepared, adapter_spec, check_against_model, load_data, prepare, trains
 from adapter_exp.recording import record_adapter, record_inputs, record_training, show_example, training_evidence
-from adapter_exp.resume import find_unfinished
+from adapter_exp.resume import find_unfinished, refuse_used, remove_unused
 from adapter_exp.scoring import judge, score, score_validation
 from adapter_exp.session import Session, open_session
 from adapter_exp.tracking.record import RecordData
@@ -30,7 +29,7 @@ def run_experiment(config: Config, run_dir: Path) -> RecordData:
     """Run one experiment and return its record.
 
     Args:
-        run_dir: an empty folder for the run; with ``resume=auto`` an unfinished run's folder takes its place.
+        run_dir: the run's folder, new or without a run in it; with ``resume=auto`` an unfinished run's folder takes its place.
 
     Raises:
         UserError: bad input.
@@ -41,11 +40,12 @@ def run_experiment(config: Config, run_dir: Path) -> RecordData:
         data = load_data(config)
         check_against_model(config, read_shape(config.model, cache_dir))
         unfinished = find_unfinished(Path(config.output_dir), config.sha256) if config.resume == "auto" else None
+        refuse_used(run_dir, unfinished)
     except BaseException:
-        shutil.rmtree(run_dir, ignore_errors=True)  # nothing was done: leave no empty folder behind
+        remove_unused(run_dir)  # nothing was done: leave no empty folder behind
         raise
     if unfinished is not None:
-        shutil.rmtree(run_dir, ignore_errors=True)
+        remove_unused(run_dir)
     with open_session(config, unfinished or run_dir) as session:
         if config.resume == "auto":
             session.note(f"going on with {unfinished}" if unfinished else "no unfinished run of this configuration")
@@ -103,6 +103,7 @@ def _train(
 
     checkpoint = newest_checkpoint(session.run_dir)
     if checkpoint is not None:
+        refuse_other_base(checkpoint / ADAPTER_FOLDER, base.checkpoint_sha256)
         session.note(f"training goes on from {checkpoint}")
     with session.phase("train", unit="steps") as shown:
 

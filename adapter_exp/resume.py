@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from adapter_exp.errors import UserError
 from adapter_exp.tracking.record import RECORD_FILE
 
 LOCK_FILE = ".lock"
+HYDRA_FOLDER = ".hydra"
 
 
 @contextmanager
@@ -30,6 +33,26 @@ def find_unfinished(output_root: Path, config_hash: str) -> Path | None:
     """The newest run folder of this configuration that did not end well and that no living process holds."""
     found = [path for path in _records(output_root) if _is_unfinished(path, config_hash) and _is_free(path.parent)]
     return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
+
+
+def refuse_used(run_dir: Path, unfinished: Path | None) -> None:
+    """Keep a new run out of the folder of another, whose record, predictions and checkpoints it would mix with its own.
+
+    Args:
+        unfinished: the run that is about to be taken up, if any; its own folder is no other's.
+
+    Raises:
+        UserError: if ``run_dir`` holds a record.
+    """
+    if unfinished is None and (run_dir / RECORD_FILE).exists():
+        raise UserError(f"{run_dir}: holds another run already; choose another folder, or move that one away.")
+
+
+def remove_unused(run_dir: Path) -> None:
+    """Remove the folder that Hydra made for a run that did not begin; one with anything else in it stays whole."""
+    if not run_dir.is_dir() or any(path.name != HYDRA_FOLDER for path in run_dir.iterdir()):
+        return
+    shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def _records(output_root: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from adapter_exp.errors import Cancelled
 from adapter_exp.training.batches import BucketSampler, Collator, count_tokens
 from adapter_exp.training.best import load_best
 from adapter_exp.training.cancel import Cancellation
-from adapter_exp.training.checkpoints import FOLDER
+from adapter_exp.training.checkpoints import FOLDER, refuse_other_rows, rows_sha256
 from adapter_exp.training.flow import Flow, StepReport, best_index, validation_losses
 from adapter_exp.training.specs import TrainerConfig
 from adapter_exp.training.trainer import ADAPTER_FOLDER, AdapterTrainer, training_arguments
@@ -125,6 +125,7 @@ def train(
         )
     )
     if resume_from is not None:
+        refuse_other_rows(resume_from, rows_sha256(rows, validation_rows))
         attached.load_weights(resume_from / ADAPTER_FOLDER)
     started = time.perf_counter()
     if resume_from is None or not trainer.take_up_finished(resume_from, settings.early_stopping_patience):

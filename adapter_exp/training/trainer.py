@@ -15,8 +15,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from adapter_exp.adapters import Attached
 from adapter_exp.data.rendering import TrainingRow
+from adapter_exp.files import write_json_atomic
 from adapter_exp.training.batches import BucketSampler, Collator
-from adapter_exp.training.checkpoints import publish
+from adapter_exp.training.checkpoints import ROWS, publish, rows_sha256
 from adapter_exp.training.flow import out_of_patience, validation_losses
 from adapter_exp.training.loss import answer_loss_sum
 from adapter_exp.training.specs import TrainerConfig
@@ -134,6 +135,7 @@ class AdapterTrainer(Trainer):
                 file.rename(staging / file.name)
             parts.rmdir()
             self._staging.rmdir()
+            write_json_atomic(staging / ROWS, rows_sha256(self.train_dataset, self.eval_dataset or ()))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         self.save_adapter(Path(str(output_dir)) / ADAPTER_FOLDER)

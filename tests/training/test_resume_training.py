@@ -125,3 +125,10 @@ def test_a_damaged_checkpoint_is_refused(models, tmp_path, file):
         newest_checkpoint(tmp_path)
     assert str(damaged) in str(caught.value)
     assert len(caught.value.faults) == 1
+
+
+def test_other_rows_are_refused(models, tmp_path):
+    config = settings(max_steps=2, save_steps=1)
+    run(models["none"], tmp_path, config)
+    with pytest.raises(UserError, match=r"trained on other data.*resume=never"):
+        run(models["none"], tmp_path, config, train_rows=ROWS[:-1], resume_from=newest_checkpoint(tmp_path))

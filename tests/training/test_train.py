@@ -67,7 +67,11 @@ def test_batch_and_accumulation_are_one_number(models, tmp_path, quantization):
 
 def _untrained(model: Any, tmp_path: Path, quantization: str) -> Trained:
     return run(
-        model, tmp_path / "none", settings(max_steps=1, learning_rate=1e-12), quantization=quantization, train_rows=rows(2)
+        model,
+        tmp_path / "none",
+        settings(max_steps=1, learning_rate=1e-12),
+        quantization=quantization,
+        train_rows=rows(2),
     )
 
 
