@@ -17,7 +17,16 @@ from adapter_exp.adapters.registry import get_kind
 from adapter_exp.adapters.specs import AdapterSpec, SavedSpec
 from adapter_exp.errors import UserError
 
-__all__ = ["Attached", "Manifest", "attach", "check_spec", "count_parameters", "load", "read_manifest"]
+__all__ = [
+    "Attached",
+    "Manifest",
+    "attach",
+    "check_spec",
+    "count_parameters",
+    "load",
+    "read_manifest",
+    "refuse_other_base",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]|_(?!_))*")
 
@@ -66,11 +75,8 @@ def load(
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    if base_sha256 is not None and manifest.base_sha256 not in (None, base_sha256):
-        raise UserError(
-            f"{folder}: was trained on {manifest.base_name} with checkpoint SHA-256 {manifest.base_sha256}, "
-            f"but this model's is {base_sha256}; load it on its own base"
-        )
+    if base_sha256 is not None:
+        refuse_other_base(folder, base_sha256)
     before = _active_names(model)
     attached = attach(model, manifest.spec, name=name, quantization=quantization)
     try:
@@ -80,6 +86,20 @@ def load(
         _activate(model, before)
         raise
     return attached
+
+
+def refuse_other_base(folder: Path, base_sha256: str) -> None:
+    """Compare the base that the adapter in ``folder`` was trained on, where it is known, with the one at hand.
+
+    Raises:
+        UserError: if they differ.
+    """
+    manifest = read_manifest(folder)
+    if manifest.base_sha256 not in (None, base_sha256):
+        raise UserError(
+            f"{folder}: was trained on {manifest.base_name} with checkpoint SHA-256 {manifest.base_sha256}, "
+            f"but this model's is {base_sha256}; load it on its own base"
+        )
 
 
 def _active_names(model: Any) -> list[str]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from adapter_exp.data.rendering import TrainingRow
 from adapter_exp.errors import UserError
 from adapter_exp.files import atomic_folder, sha256_file, write_json_atomic
 
 FOLDER = "checkpoints"
 MANIFEST = "files.json"
+ROWS = "rows.json"
 _NAME = re.compile(r"^step-(\d+)$")
 
 
@@ -36,6 +39,27 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
         return None
     verify(found[-1])
     return found[-1]
+
+
+def rows_sha256(*splits: Sequence[TrainingRow]) -> str:
+    """Identity of the tokenised rows that a run trains and validates on."""
+    digest = hashlib.sha256()
+    for rows in splits:
+        digest.update(json.dumps([[row.ids, row.prompt_tokens] for row in rows]).encode())
+    return digest.hexdigest()
+
+
+def refuse_other_rows(checkpoint: Path, rows: str) -> None:
+    """Compare the rows that a checkpoint was trained on with those at hand.
+
+    Raises:
+        UserError: if they differ: going on would be neither the old run nor a new one.
+    """
+    if json.loads((checkpoint / ROWS).read_text(encoding="utf-8")) != rows:
+        raise UserError(
+            f"{checkpoint}: was trained on other data than is there now (files or tokenizer changed); "
+            "put the former data back, or start anew with resume=never."
+        )
 
 
 def step_of(checkpoint: Path) -> int:
