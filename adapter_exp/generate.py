@@ -9,6 +9,7 @@ A fresh process: the base and the adapters are loaded from what the runs saved.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,11 +156,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(options: Any) -> None:
     faults = []
-    if options.temperature < 0:
+    if not math.isfinite(options.temperature):
+        faults.append(f"--temperature: {options.temperature} is not a finite number; use 0 (greedy) or more.")
+    elif options.temperature < 0:
         faults.append(f"--temperature: {options.temperature} is below 0; use 0 (greedy) or more.")
     if not 0 < options.top_p <= 1:
         faults.append(f"--top-p: {options.top_p} is not above 0 and at most 1.")
-    if options.repetition_penalty <= 0:
+    if not 0 < options.repetition_penalty < math.inf:
         faults.append(f"--repetition-penalty: {options.repetition_penalty} is not above 0; 1 is none.")
     if options.max_new_tokens < 1:
         faults.append(f"--max-new-tokens: {options.max_new_tokens} is below 1.")

@@ -24,6 +24,10 @@ def write_tiny(folder: Path, *, seed: int = 0, chat: bool = True, pad_token: str
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from adapter_exp.models.quiet import quiet_libraries
+
+    quiet_libraries()  # one shard needs no progress bar
+
     values: dict[str, Any] = {
         "vocab_size": 256 + len(SPECIAL_TOKENS),
         "hidden_size": 64,
