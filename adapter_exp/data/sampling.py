@@ -25,7 +25,7 @@ class Draw(Generic[T]):
 
     def __init__(self, size: int | None, *, seed: int) -> None:
         self.size = size
-        self.duplicates = 0  # items dropped because one with their key is kept
+        self.duplicates = 0  # items dropped because one with their key is kept here or in another draw
         self._seed = seed
         self._items: dict[int, T] = {}
         self._worst: list[int] = []  # heap of negated hashes: the first is the one to give up next
@@ -50,6 +50,12 @@ class Draw(Generic[T]):
         heapq.heappush(self._worst, -rank)
         if len(self._items) > self.size:
             del self._items[-heapq.heappop(self._worst)]
+
+    def leave_out(self, other: Draw[T]) -> None:
+        """Give up the items whose keys ``other``, a draw of the same seed, has kept too; they count as duplicates."""
+        kept = {rank: item for rank, item in self._items.items() if rank not in other._items}
+        self.duplicates += len(self._items) - len(kept)
+        self._items = kept
 
     def items(self) -> list[T]:
         """The kept items, in the order of their hashes."""

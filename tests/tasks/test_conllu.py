@@ -173,6 +173,20 @@ def test_documents_never_move_between_splits(tmp_path):
     assert min(shares) >= 3
 
 
+def test_a_sentence_that_documents_share_is_in_one_split_of_a_file(tmp_path):
+    shared = sentence("Об этом сообщили в Туле", *[(w, "O") for w in ["Об", "этом", "сообщили", "в", "Туле"]])
+    text = "".join(shared.replace("# newdoc id = 0", f"# newdoc id = {doc}") for doc in range(60))
+    path = many_documents(tmp_path / "a.conllu.gz", 60)
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        text += file.read().replace("# newdoc id = ", "# newdoc id = 9")
+    path.write_bytes(gzip.compress(text.encode()))
+    task = nerus(path, max_train=None, max_validation=None, max_eval=None)
+    found = [e.text for split in ("train", "validation", "test") for e in task.load(split)]
+    assert found.count("Об этом сообщили в Туле") == 1
+    assert "Об этом сообщили в Туле" in {e.text for e in task.load("test")}
+    assert len(found) == len(set(found))
+
+
 def test_another_split_seed_moves_documents(tmp_path):
     path = many_documents(tmp_path / "a.conllu.gz", 100, 1)
     tests = [{e.group for e in nerus(path, split_seed=seed).load("test")} for seed in (0, 1)]

@@ -37,7 +37,9 @@ class SentenceSource:
     def draw(self, split: Split) -> dict[Split, Draw[Sentence]]:
         """Draw ``split`` and whatever else comes with the same pass over the data.
 
-        Sentences of equal text are one item (the first of them). Only sentences that are drawn are parsed.
+        Sentences of equal text are one item (the first of them). Only sentences that are drawn are parsed. News
+        repeats itself ("Об этом сообщает РИА Новости."), so when we split a file ourselves, a sentence that is drawn
+        for a later split is left out of the earlier ones; in a folder that is the user's choice, and a gate tells.
 
         Raises:
             UserError: if a file is missing or damaged (``readers/conllu.py``), or nothing is left for ``split``.
@@ -50,6 +52,10 @@ class SentenceSource:
             draw = draws[split if folder else split_of(block.document, seed=self.seed)]
             if draw.wants(block.text):
                 draw.add(block.text, block.parse(self.types))
+        if not folder:
+            draws["validation"].leave_out(draws["test"])
+            draws["train"].leave_out(draws["test"])
+            draws["train"].leave_out(draws["validation"])
         if not draws[split].items():
             raise UserError(
                 f"{self.path}: no sentence for the {split} split. A single file is split 80/10/10 by document, so it "
