@@ -8,7 +8,6 @@ Only Hydra is imported at module level, so that ``--cfg job``, ``--info`` and co
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -49,15 +48,17 @@ def _job(config: DictConfig) -> None:
 
 def _experiment(config: DictConfig) -> None:
     from adapter_exp.config import parse_config
-    from adapter_exp.experiment import run_experiment
+    from adapter_exp.resume import remove_unused
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         values: Any = OmegaConf.to_container(config, resolve=True)
         parsed = parse_config(values)
     except BaseException:
-        shutil.rmtree(run_dir, ignore_errors=True)  # made by Hydra; nothing was done in it
+        remove_unused(run_dir)
         raise
+    from adapter_exp.experiment import run_experiment
+
     run_experiment(parsed, run_dir)
 
 

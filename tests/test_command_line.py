@@ -105,6 +105,13 @@ def test_bad_input_ends_in_its_lines_and_nothing_else(tmp_path: Path, overrides:
     assert list(tmp_path.glob("outputs/*")) == []
 
 
+def test_the_folder_of_another_run_outlives_bad_input(tmp_path: Path):
+    (tmp_path / "record.json").write_text("{}")
+    finished = run("-m", "adapter_exp.run", "adapter.r=0", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    assert finished.returncode == 2
+    assert (tmp_path / "record.json").read_text() == "{}"
+
+
 @pytest.mark.slow
 def test_what_the_model_does_not_allow_is_told_before_a_run_is_made(tmp_path: Path):
     overrides = ["model=tiny", "adapter.layers=last:40", "model.max_length=4096", f"cache_dir={tmp_path / 'cache'}"]
