@@ -29,7 +29,7 @@ def run_experiment(config: Config, run_dir: Path) -> RecordData:
     """Run one experiment and return its record.
 
     Args:
-        run_dir: the run's folder, new or without a run in it; with ``resume=auto`` an unfinished run's folder takes its place.
+        run_dir: the run's folder, without a run in it; with ``resume=auto`` an unfinished run's takes its place.
 
     Raises:
         UserError: bad input.

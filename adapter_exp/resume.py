@@ -13,7 +13,7 @@ from adapter_exp.errors import UserError
 from adapter_exp.tracking.record import RECORD_FILE
 
 LOCK_FILE = ".lock"
-HYDRA_FOLDER = ".hydra"
+_OF_HYDRA = (".hydra", "run.log")  # what Hydra puts into a folder before a run begins
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def refuse_used(run_dir: Path, unfinished: Path | None) -> None:
 
 def remove_unused(run_dir: Path) -> None:
     """Remove the folder that Hydra made for a run that did not begin; one with anything else in it stays whole."""
-    if not run_dir.is_dir() or any(path.name != HYDRA_FOLDER for path in run_dir.iterdir()):
+    if not run_dir.is_dir() or any(path.name not in _OF_HYDRA for path in run_dir.iterdir()):
         return
     shutil.rmtree(run_dir, ignore_errors=True)
 
