@@ -13,9 +13,8 @@ from adapter_exp.config import Config
 from adapter_exp.evaluation.evaluate import Evaluation
 from adapter_exp.evaluation.run_gates import TrainingEvidence
 from adapter_exp.models.base import Base, load_base
-from adapter_exp.models.shape import read_shape
 from adapter_exp.models.weights import weights_sha256
-from adapter_exp.preparation import Prepared, adapter_spec, check_against_model, load_data, prepare, trains
+from adapter_exp.preparation import Prepared, adapter_spec, checked_data, prepare, trains
 from adapter_exp.recording import record_adapter, record_inputs, record_training, show_example, training_evidence
 from adapter_exp.resume import find_unfinished, refuse_used, remove_unused
 from adapter_exp.scoring import judge, score, score_validation
@@ -37,8 +36,7 @@ def run_experiment(config: Config, run_dir: Path) -> RecordData:
     """
     cache_dir = Path(config.cache_dir).expanduser()
     try:
-        data = load_data(config)
-        check_against_model(config, read_shape(config.model, cache_dir))
+        data = checked_data(config, cache_dir)
         unfinished = find_unfinished(Path(config.output_dir), config.sha256) if config.resume == "auto" else None
         refuse_used(run_dir, unfinished)
     except BaseException:

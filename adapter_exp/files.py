@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes, folders published by rename, hashes."""
+"""Files that are either whole or absent: atomic writes, folders published by rename, hashes; where conf/ is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+def conf_folder() -> Path:
+    """The configuration groups: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def write_text_atomic(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from adapter_exp.data.rendering import Renderer, TrainingRow
 from adapter_exp.data.statistics import split_statistics
 from adapter_exp.data.tokenised import tokenise
 from adapter_exp.errors import UserError
-from adapter_exp.models.shape import ModelShape
+from adapter_exp.models.shape import ModelShape, read_shape
 from adapter_exp.tasks.protocol import Example, Split, Task
 from adapter_exp.tasks.registry import build_task
 
@@ -97,6 +97,27 @@ def _device_faults(config: Config) -> list[str]:
     if trains(config) and config.trainer.precision == "fp16" and not on_gpu:
         faults.append("trainer.precision: 'fp16' needs a CUDA device; use auto, fp32 or bf16 here.")
     return faults
+
+
+def checked_data(config: Config, cache_dir: Path) -> list[TaskData]:
+    """Check the adapter against the model's config and read the data; the trained task comes first.
+
+    Raises:
+        UserError: one line per fault of either, all in one go.
+    """
+    faults: list[str] = []
+    data: list[TaskData] = []
+    try:
+        check_against_model(config, read_shape(config.model, cache_dir))
+    except UserError as error:
+        faults += error.faults
+    try:
+        data = load_data(config)
+    except UserError as error:
+        faults += error.faults
+    if faults:
+        raise UserError(*faults)
+    return data
 
 
 def load_data(config: Config) -> list[TaskData]:

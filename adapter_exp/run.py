@@ -19,16 +19,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from adapter_exp.files import conf_folder
+
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_CANCELLED = 130
-
-
-def conf_folder() -> Path:
-    """The configuration groups: beside the package in a checkout, inside it in an installed wheel."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 # One name per process: Hydra asks several times, and the jobs of a sweep have folders of their own below it.

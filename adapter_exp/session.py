@@ -72,7 +72,8 @@ def open_session(config: Config, run_dir: Path) -> Iterator[Session]:
         )
         phases, progress, cancellation = Phases(), Progress(console), Cancellation()
         with cancellation.listening(), _recorded_end(record, phases):
-            with phases.phase("open MLflow"), progress.phase("open MLflow"):
+            shown = progress.phase("open MLflow") if config.tracking.kind == "mlflow" else contextlib.nullcontext()
+            with phases.phase("open MLflow"), shown:
                 tracker = MlflowRun.open(
                     record, config.tracking, output_root=Path(config.output_dir), go_on_with=former
                 )

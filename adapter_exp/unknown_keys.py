@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from adapter_exp.config import parse_config
 from adapter_exp.errors import UserError
-from adapter_exp.run import conf_folder
+from adapter_exp.files import conf_folder
 
 
 def all_faults(arguments: Sequence[str]) -> list[str] | None:

@@ -18,10 +18,10 @@ from omegaconf import OmegaConf
 from adapter_exp.config import Config, parse_config
 from adapter_exp.config_faults import PATTERNS, shown
 from adapter_exp.errors import UserError
+from adapter_exp.files import conf_folder
 from adapter_exp.hydra_faults import hydra_faults, is_hydra_fault
 from adapter_exp.models.shape import read_shape
 from adapter_exp.preparation import check_against_model
-from adapter_exp.run import conf_folder
 
 
 def values_of(*overrides: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def run(tmp_path: Path, *overrides: str) -> dict:
 
     from adapter_exp.config import parse_config
     from adapter_exp.experiment import run_experiment
-    from adapter_exp.run import conf_folder
+    from adapter_exp.files import conf_folder
 
     folders = [f"output_dir={tmp_path}/outputs", f"cache_dir={tmp_path}/cache", "device=cuda"]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):

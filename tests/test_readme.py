@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from adapter_exp.adapters import check_spec
 from adapter_exp.adapters.specs import LoraSpec
 from adapter_exp.config import Config, parse_config
+from adapter_exp.files import conf_folder
 from adapter_exp.models.memory import KNOWN
-from adapter_exp.run import conf_folder
 
 REPOSITORY = Path(__file__).parents[1]
 READMES = ("README.md", "README.ru.md")

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from adapter_exp.config import Config, parse_config
-from adapter_exp.run import conf_folder
+from adapter_exp.files import conf_folder
 from adapter_exp.tasks.registry import task_names
 
 CONF = conf_folder()

@@ -74,4 +74,4 @@ def test_collator_supervises_exactly_the_answers_even_when_pad_is_an_answer_toke
 def test_no_tokens_before_the_first_batch_and_all_of_them_later(batches):
     sampler = BucketSampler([4] * 10, batch_size=3, seed=1, buckets=True)
     tokens, padded = count_tokens(sampler, batches)
-    assert tokens == padded == {0: 0, 1: 12, 7: 40 + 36 - 0}.get(batches, None)
+    assert tokens == padded == {0: 0, 1: 12, 7: 40 + 36 - 0}.get(batches)

@@ -17,13 +17,15 @@ def faults(spec: LoraSpec, shape: ModelShape, *, quantization: str, prefix: str)
     """See ``registry.Kind.faults``."""
     found = layer_faults(spec.layers, shape, key=f"{prefix}.layers")
     found += module_faults(spec.target_modules, shape, key=f"{prefix}.target_modules")
-    for name in spec.target_modules:
-        inputs, outputs = shape.linears.get(name, (spec.r, spec.r))
-        if spec.r > min(inputs, outputs):
-            found.append(
-                f"{prefix}.r: {spec.r} is more than the smaller side of {name} ({inputs} to {outputs}) in {shape.name}."
-                f" Use {min(inputs, outputs)} or less, or leave {name} out of {prefix}.target_modules."
-            )
+    sides = {name: min(shape.linears[name]) for name in spec.target_modules if name in shape.linears}
+    small = [name for name, side in sides.items() if spec.r > side]
+    if small:
+        name = min(small, key=lambda name: sides[name])
+        inputs, outputs = shape.linears[name]
+        found.append(
+            f"{prefix}.r: {spec.r} is more than the smaller side of {name} ({inputs} to {outputs}) in {shape.name}. "
+            f"Use {sides[name]} or less, or leave {', '.join(small)} out of {prefix}.target_modules."
+        )
     if spec.dora and quantization == "int8":
         # PEFT 0.21 re-creates int8 weights on the CPU when DoRA reads them; bitsandbytes then forgets their scales.
         found.append(
