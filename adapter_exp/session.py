@@ -65,7 +65,7 @@ def open_session(config: Config, run_dir: Path) -> Iterator[Session]:
         reset_peak_device()
         record = RunRecord.create(
             run_dir,
-            run_id=run_dir.name,
+            run_id=_run_id(run_dir),
             config=config.model_dump(mode="json"),
             config_hash=config.sha256,
             seed=config.seed,
@@ -86,6 +86,11 @@ def open_session(config: Config, run_dir: Path) -> Iterator[Session]:
             finally:
                 tracker.finish()
                 print_summary(record.data, run_dir=run_dir, console=console)
+
+
+def _run_id(run_dir: Path) -> str:
+    """The folder's name; the jobs of a sweep are numbered folders, so the sweep's name goes before the number."""
+    return f"{run_dir.parent.name}-{run_dir.name}" if run_dir.name.isdigit() else run_dir.name
 
 
 def _former_mlflow_run(run_dir: Path) -> str | None:
