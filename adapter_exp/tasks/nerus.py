@@ -53,7 +53,7 @@ class NerusTask:
         self.duplicates: dict[Split, int] = {}  # sentences dropped from a loaded split because their text was there
         self._loaded: dict[Split, list[NerusExample]] = {}
         self._mark = re.compile(rf"\[([^\[\]]*)\]\s*\(\s*({'|'.join(map(re.escape, config.types))})\s*\)")
-        self._empty = re.compile(rf"\b{re.escape(config.empty_answer)}\b", re.IGNORECASE)
+        self._empty = re.compile(rf"[\W_]*{re.escape(config.empty_answer)}[\W_]*", re.IGNORECASE)
 
     def load(self, split: Split) -> Sequence[NerusExample]:
         """Read one split; a single file is read once for all three."""
@@ -93,10 +93,11 @@ class NerusTask:
     def parse(self, text: str) -> list[list[str]] | None:
         """``[type, text]`` of each mark, in order; [] for the empty answer, None when there is neither.
 
-        Text around the marks is ignored, and so are marks of a type that was not asked for.
+        Text around the marks is ignored, and so are marks of a type that was not asked for. The empty answer has to
+        stand alone, apart from punctuation: its word also occurs in sentences that say nothing about entities.
         """
         marks = [[kind, _plain(found)] for found, kind in self._mark.findall(text) if found.strip()]
-        return marks if marks or self._empty.search(text) else None
+        return marks if marks or self._empty.fullmatch(text) else None
 
     def score(self, example: Example, answers: Sequence[Answer]) -> Outcome:
         """Counts of right, wrong and missed marks, pooled and by type, and the sentence's own scores."""
