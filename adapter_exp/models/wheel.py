@@ -29,7 +29,7 @@ def package_folder(model: WheelModel) -> Path:
     Raises:
         UserError: if it is not installed.
     """
-    spec = importlib.util.find_spec(model.package) if model.package.isidentifier() else None
+    spec = importlib.util.find_spec(model.package)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"model: '{model.name}' needs the Python package '{model.package}'; run: {model.install}")
     return Path(next(iter(spec.submodule_search_locations)))

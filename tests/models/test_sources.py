@@ -85,7 +85,7 @@ def test_missing_folder_is_named(tmp_path: Path):
 
 
 def test_missing_package_says_what_to_run(tmp_path: Path):
-    model = WheelModel(name="gemma3_270m", package="no_such_package", assembler="assemble", install="make model-gemma")
+    model = WheelModel(name="gemma3_270m", package="no_such_package", file="m.gguf", install="make model-gemma")
     with pytest.raises(UserError, match="run: make model-gemma") as error:
         resolve(model, tmp_path)
     _one_line(error)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from adapter_exp.models.fetch_gemma import GEMMA
 from adapter_exp.models.specs import ModelConfig, QuantizationConfig
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -40,6 +41,13 @@ def test_shipped_quantization_is_valid_and_named_after_its_file(file: Path):
         ({"source": "folder", "name": "a", "path": "  "}, "path"),
         ({"source": "wheel", "name": "a", "package": "p"}, "assembler"),
         ({"source": "wheel", "name": "a", "package": "p", "file": "f", "assembler": "g"}, "not both"),
+        ({"source": "wheel", "name": "a", "package": "os", "assembler": "remove"}, "assembler: 'remove' of os"),
+        (
+            {"source": "wheel", "name": "a", "package": GEMMA.package, "assembler": "main"},
+            "allowed: 'assemble' of gemma",
+        ),
+        ({"source": "wheel", "name": "a", "package": "parent.child", "file": "f"}, "package"),
+        ({"source": "wheel", "name": "a", "package": "__main__", "file": "f"}, "package"),
         ({"source": "tiny", "hidden_size": 60}, "hidden_size: 60"),
         ({"source": "tiny", "num_attention_heads": 8, "num_key_value_heads": 3}, "num_attention_heads: 8"),
     ],
