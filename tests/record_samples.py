@@ -12,6 +12,10 @@ def interval(value: float, half: float) -> dict[str, float]:
     return {"value": value, "low": value - half, "high": value + half}
 
 
+def exact(value: float) -> dict[str, float | None]:
+    return {"value": value, "low": None, "high": None}
+
+
 def finished_record(run_dir: Path, *, run_id: str = "run-1", steps: int = 60) -> RunRecord:
     """A finished run: LoRA on nerus (special, better) and terra (general, a tie), one gate failed on terra."""
     config = {
@@ -77,6 +81,7 @@ def finished_record(run_dir: Path, *, run_id: str = "run-1", steps: int = 60) ->
                 "nerus": {"f1": interval(0.24, 0.05), "precision": interval(0.26, 0.07)},
                 "terra": {"accuracy_loglik": interval(-0.01, 0.04), "parse_rate": interval(-0.03, 0.02)},
             },
+            "baseline": {"nerus": {"f1": exact(0.0)}, "terra": {"accuracy_loglik": exact(0.53)}},
         },
     )
     record.update("validation", {"adapted": {"nerus": {"f1": interval(0.28, 0.06)}}})

@@ -55,9 +55,12 @@ def parameters(record: RecordData) -> dict[str, str]:
 
 
 def metrics(record: RecordData) -> dict[str, float]:
-    """Every single number of the record: evaluations with their intervals, sizes, resources; nulls are left out."""
+    """Every single number of the record: evaluations with their intervals, sizes, resources; nulls are left out.
+
+    ``evaluation/baseline`` holds the trivial answers' scores, which have no interval.
+    """
     values: dict[str, float | None] = {}
-    for section, models in (("evaluation", ("base", "adapted", "change")), ("validation", ("adapted",))):
+    for section, models in (("evaluation", ("base", "adapted", "change", "baseline")), ("validation", ("adapted",))):
         for model in models:
             for task, results in record[section].get(model, {}).items():
                 for metric, interval in results.items():

@@ -35,11 +35,12 @@ class TaskEntry(_Open):
 
 
 class Evaluation(_Open):
-    """Results on test; ``change`` is adapted minus base, paired by item."""
+    """Results on test; ``change`` is adapted minus base, paired by item; ``baseline`` is a trivial answer's score."""
 
     base: Metrics = {}
     adapted: Metrics = {}
     change: Metrics = {}
+    baseline: Metrics = {}
 
 
 class Validation(_Open):

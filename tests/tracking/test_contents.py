@@ -27,6 +27,8 @@ def test_metrics_carry_every_evaluation_with_its_interval(data: RecordData):
             for metric, expected in results.items():
                 name = f"evaluation/{model}/{task}/{metric}"
                 assert [metrics[name + end] for end in ("", "_low", "_high")] == list(expected.values())
+    trivial = {name: value for name, value in metrics.items() if name.startswith("evaluation/baseline/")}
+    assert trivial == {"evaluation/baseline/nerus/f1": 0.0, "evaluation/baseline/terra/accuracy_loglik": 0.53}
     assert metrics["model/trainable_parameters"] == 1_843_200
     assert metrics["training/tokens/raw"] == 27_904
     assert metrics["resources/phases_s/train"] == 195.0
