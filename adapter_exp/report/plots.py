@@ -79,12 +79,12 @@ def before_after(record: Mapping[str, Any]) -> Any | None:
     if not rows:
         return None
     with _figure(width=7.0, height=0.9 + 1.15 * len(rows), rows=len(rows)) as (figure, all_axes):
-        withheld = words.withheld_tasks(record)
         for axes, (task, metric) in zip(all_axes, rows, strict=True):
             _draw_pair(axes, record, task, metric)
             change = words.result(record, "change", task, metric)
             axes.set_title(f"{task}: {metric}", fontsize=10)
-            axes.set_title(_finding(change, task in withheld), loc="right", fontsize=9, fontweight="normal")
+            found = _finding(change, words.withheld_findings(record, task))
+            axes.set_title(found, loc="right", fontsize=9, fontweight="normal")
         figure.suptitle(_title(record, "Base and adapted"), x=0.01, ha="left", fontsize=11, fontweight="bold")
         figure.supxlabel("score on test, with 95 % bootstrap interval", fontsize=9)
     return figure
@@ -146,7 +146,7 @@ def _draw_pair(axes: Any, record: Mapping[str, Any], task: str, metric: str) -> 
         axes.margins(x=0.2)
 
 
-def _finding(change: Mapping[str, float | None] | None, withheld: bool) -> str:
+def _finding(change: Mapping[str, float | None] | None, withheld: frozenset[str]) -> str:
     found = words.verdict(change, withheld=withheld)
     if change is None or found == words.UNKNOWN:
         return ""

@@ -64,7 +64,7 @@ def print_summary(record: Mapping[str, Any], *, run_dir: Path, console: Console)
         message = (record["error"]["message"].splitlines() or [""])[0]
         console.print(Text.assemble(("error ", "bold red"), f"{record['error']['type']}: {message}"), soft_wrap=True)
     if words.task_names(record):
-        console.print(_results(record))
+        console.print(_results(record, console.width))
     if words.failed_gates(record):
         console.print(Padding(_withheld(record), (0, 0, 1, 0)))
     console.print(_costs(record))
@@ -81,36 +81,37 @@ def _title(record: Mapping[str, Any]) -> Text:
     return Text.assemble((record["run_id"], "bold"), what, (status, "bold green" if status == "ok" else "bold red"))
 
 
-def _results(record: Mapping[str, Any]) -> Table:
-    """One row per metric, primary metrics first and bold."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="dim")
+def _results(record: Mapping[str, Any], width: int) -> Table:
+    """One row per metric, primary metrics first and bold; ``trivial`` is the best answer that needs no model."""
+    narrow = width < FILE_WIDTH  # in 80 columns the names of metrics need the room
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0 if narrow else 1), header_style="dim")
     for heading in ("task", "metric"):
         table.add_column(heading, overflow="fold")
-    for heading in ("base", "adapted", "change"):
+    for heading in ("trivial", "base", "adapted", "change"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("95 % interval", no_wrap=True)
-    table.add_column("adapted is", overflow="fold")
-    withheld = words.withheld_tasks(record)
+    table.add_column("adapted is", overflow="fold", max_width=len("difference") if narrow else None)
     for task in words.task_names(record):
+        withheld = words.withheld_findings(record, task)
         metrics = words.metric_names(record, task)
         for position, metric in enumerate(metrics):
             table.add_row(
                 Text(task if position == 0 else ""),
-                *_row(record, task, metric, task in withheld),
+                *_row(record, task, metric, withheld),
                 style="bold" if metric == words.primary_metric(record, task) else "",
                 end_section=position == len(metrics) - 1,
             )
     return table
 
 
-def _row(record: Mapping[str, Any], task: str, metric: str, withheld: bool) -> list[Text]:
-    base, adapted, change = (words.result(record, model, task, metric) for model in ("base", "adapted", "change"))
+def _row(record: Mapping[str, Any], task: str, metric: str, withheld: frozenset[str]) -> list[Text]:
+    trivial, base, adapted = (words.result(record, model, task, metric) for model in ("baseline", "base", "adapted"))
+    change = words.result(record, "change", task, metric)
     found = words.verdict(change, withheld=withheld)
     ends = [words.number(change[end], signed=True) for end in ("low", "high")] if change else []
     return [
         Text(metric),
-        Text(words.number(base["value"] if base else None)),
-        Text(words.number(adapted["value"] if adapted else None)),
+        *(Text(words.number(one["value"] if one else None)) for one in (trivial, base, adapted)),
         Text(words.number(change["value"] if change else None, signed=True)),
         Text(f"[{', '.join(ends)}]" if ends else "-"),
         Text(found, style=VERDICT_STYLE.get(found, "dim")),
@@ -121,7 +122,8 @@ def _withheld(record: Mapping[str, Any]) -> Table:
     table = _grid()
     for gate in words.failed_gates(record):
         task = gate.get("task")
-        scope = f"no claim on {task}" if task else "no claim on any task"
+        claim = "no claim" if words.LOWER in words.withheld_by(gate) else "no claim but of a loss"
+        scope = f"{claim} on {task or 'any task'}"
         finding = f"{gate['reason']} [{gate['name']}]"
         if gate.get("model") == "base":
             table.add_row(Text("base model", style="dim"), Text(f"{task}: {finding}", style="dim"))

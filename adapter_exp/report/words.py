@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 HIGHER, LOWER, TIE, WITHHELD, UNKNOWN = "higher", "lower", "no difference shown", "withheld", "not measured"
 
+GOOD_NEWS = frozenset({HIGHER, TIE})
+"""What a claim that nothing was lost can say."""
 
-def verdict(change: Mapping[str, float | None] | None, *, withheld: bool = False) -> str:
-    """What a paired interval of the change shows: ``higher`` or ``lower`` only where it excludes 0."""
+ONLY_GOOD_NEWS = frozenset({"majority", "parse_failures"})
+"""Gates that only make good news doubtful: an adapter can fail them because it did damage, and that has to be told."""
+
+
+def verdict(change: Mapping[str, float | None] | None, *, withheld: Collection[str] = ()) -> str:
+    """What a paired interval of the change shows: ``higher`` or ``lower`` only where it excludes 0.
+
+    Args:
+        withheld: findings that may not be told, see ``withheld_findings``.
+    """
     if change is None or change["low"] is None or change["high"] is None:
         return UNKNOWN
-    if withheld:
-        return WITHHELD
-    if change["low"] > 0:
-        return HIGHER
-    return LOWER if change["high"] < 0 else TIE
+    found = HIGHER if change["low"] > 0 else LOWER if change["high"] < 0 else TIE
+    return WITHHELD if found in withheld else found
 
 
 def failed_gates(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -24,16 +31,21 @@ def failed_gates(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [gate for gate in record["gates"] if not gate["passed"]]
 
 
-def withheld_tasks(record: Mapping[str, Any]) -> set[str]:
-    """Tasks on which a failed gate withholds what is said of the change; a gate without a task withholds all.
+def withheld_findings(record: Mapping[str, Any], task: str) -> frozenset[str]:
+    """Findings on the change that failed gates withhold on ``task``; a gate without a task withholds on all."""
+    gates = [gate for gate in failed_gates(record) if gate.get("task") in (None, task)]
+    return frozenset().union(*(withheld_by(gate) for gate in gates))
+
+
+def withheld_by(gate: Mapping[str, Any]) -> frozenset[str]:
+    """Findings on the change that a failed ``gate`` withholds.
 
     A gate that only the base fails withholds claims about the base: an untuned model that cannot read the asked format
     is what training sets out to change.
     """
-    tasks: set[str] = set()
-    for gate in (gate for gate in failed_gates(record) if gate.get("model") != "base"):
-        tasks |= {gate["task"]} if gate.get("task") else set(task_names(record))
-    return tasks
+    if gate.get("model") == "base":
+        return frozenset()
+    return GOOD_NEWS if gate["name"] in ONLY_GOOD_NEWS else GOOD_NEWS | {LOWER}
 
 
 def task_names(record: Mapping[str, Any]) -> list[str]:

@@ -28,15 +28,45 @@ def _row(text: str, metric: str) -> str:
 
 def test_a_gain_is_called_higher_and_a_failed_gate_withholds_its_task(data: RecordData):
     text = _summary(data, 110)
-    assert _row(text, "f1").split() == ["nerus", "f1", "0.020", "0.260", "+0.240", "[+0.190,", "+0.290]", "higher"]
+    numbers = ["0.000", "0.020", "0.260", "+0.240", "[+0.190,", "+0.290]"]
+    assert _row(text, "f1").split() == ["nerus", "f1", *numbers, "higher"]
     assert "withheld" in _row(text, "accuracy_loglik")
-    assert "always answering 'entailment'" in text and "no claim on terra" in text and "overlap" not in text
+    assert "always answering 'entailment'" in text and "no claim but of a loss on terra" in text
+    assert "overlap" not in text
     assert text.index(" f1 ") < text.index(" precision ") < text.index(" accuracy_loglik ")
 
 
 def test_without_the_gate_the_tie_is_called_a_tie(data: RecordData):
     text = _summary({**data, "gates": []}, 110)
     assert "no difference shown" in _row(text, "accuracy_loglik") and "lower" in _row(text, "parse_rate")
+
+
+@pytest.mark.parametrize("name", ["majority", "parse_failures"])
+def test_gates_that_damage_can_fail_withhold_only_good_news(data: RecordData, name: str):
+    gate = {"name": name, "passed": False, "reason": "", "task": "nerus", "model": "adapted"}
+    text = _summary({**data, "gates": [gate, {**gate, "task": "terra"}]}, 110)
+    assert "lower" in _row(text, "parse_rate")
+    assert all("withheld" in _row(text, metric) for metric in ("f1", "accuracy_loglik"))
+
+
+def test_every_other_failed_gate_withholds_a_loss_too(data: RecordData):
+    gate = {"name": "overlap", "passed": False, "reason": "", "task": "terra", "model": None}
+    text = _summary({**data, "gates": [*data["gates"], gate]}, 110)
+    assert "withheld" in _row(text, "parse_rate") and "higher" in _row(text, "f1")
+    assert "no claim on terra" in text
+
+
+def test_what_only_the_base_fails_withholds_nothing(data: RecordData):
+    gate = {"name": "parse_failures", "passed": False, "reason": "", "task": "nerus", "model": "base"}
+    assert words.withheld_findings({**data, "gates": [gate]}, "nerus") == frozenset()
+
+
+def test_the_trivial_score_stands_beside_the_models_and_is_a_dash_where_there_is_none(data: RecordData):
+    text = _summary(data, 110)
+    assert "trivial" in text and _row(text, "accuracy_loglik").split()[2:5] == ["0.530", "0.540", "0.530"]
+    assert _row(text, "precision").split()[1:3] == ["-", "0.050"]
+    without = {key: value for key, value in data["evaluation"].items() if key != "baseline"}
+    assert _row(_summary({**data, "evaluation": without}, 110), "f1").split()[2:4] == ["-", "0.020"]
 
 
 def test_costs_and_places(data: RecordData):
@@ -48,10 +78,10 @@ def test_costs_and_places(data: RecordData):
     assert "make ui" in _summary(logged, 110)
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [80, 110, 120])
 def test_it_fits_and_is_plain_outside_a_terminal(data: RecordData, width: int):
-    text = _summary(data, width)
-    assert "\x1b" not in text
+    text = _summary({**data, "gates": []}, width)
+    assert "\x1b" not in text and "accuracy_loglik" in text and "difference" in text
     commands = ("log it later", "run folder")
     assert max(len(line) for line in text.splitlines() if not line.startswith(commands)) <= width
 
@@ -80,12 +110,13 @@ def test_numbers_that_were_not_finite_are_shown_as_missing(data: RecordData):
 )
 def test_verdicts(low: float, high: float, expected: str):
     assert words.verdict({"value": (low + high) / 2, "low": low, "high": high}) == expected
-    assert words.verdict({"value": 0.0, "low": low, "high": high}, withheld=True) == "withheld"
+    assert words.verdict({"value": 0.0, "low": low, "high": high}, withheld={expected}) == "withheld"
 
 
 def test_a_gate_without_a_task_withholds_all(data: RecordData):
     gate = {"name": "base_changed", "passed": False, "reason": "", "task": None, "model": None}
-    assert words.withheld_tasks({**data, "gates": [gate]}) == {"nerus", "terra"}
+    for task in ("nerus", "terra"):
+        assert words.withheld_findings({**data, "gates": [gate]}, task) == {words.HIGHER, words.LOWER, words.TIE}
 
 
 @pytest.mark.parametrize(
