@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from adapter_exp.data.rendering import Renderer
 
 RESAMPLES = 2000
+LIBRARIES = ("torch", "transformers", "bitsandbytes")
+"""Their code computes the scores, so another version can give others."""
 Slot = tuple[int, int]
 """(item, request) numbers: where an answer belongs."""
 
@@ -255,7 +257,7 @@ def evaluation_key(
         "chat": renderer.chat,
         "end_ids": sorted(renderer.end_ids),
         "items": [_item_facts(renderer, task, example) for example in examples],
-        "versions": [__version__, *(version(name) for name in ("torch", "transformers"))],
+        "versions": [__version__, *(version(name) for name in LIBRARIES)],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 

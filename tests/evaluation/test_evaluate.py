@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -178,6 +179,15 @@ def test_key_moves_with_items_and_chat_and_not_with_what_changes_no_score(tiny_t
     assert evaluation_key(renderer_of(tiny_tokenizer, chat=False), TASK, EXAMPLES, **KEY_FACTS) != key
     same = {"batch_size": 8, "compute_dtype": "torch.float32", "device": "cpu:0", "decoding": Decoding(6, ("\n",))}
     assert evaluation_key(renderer, TASK, EXAMPLES, **(KEY_FACTS | same)) == key
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "bitsandbytes"])
+def test_key_moves_with_the_libraries(renderer, monkeypatch, library):
+    key = evaluation_key(renderer, TASK, EXAMPLES, **KEY_FACTS)
+    monkeypatch.setattr(
+        "adapter_exp.evaluation.evaluate.version", lambda name: "0.0.0" if name == library else version(name)
+    )
+    assert evaluation_key(renderer, TASK, EXAMPLES, **KEY_FACTS) != key
 
 
 @pytest.mark.parametrize("facts", [{"compute_dtype": "bfloat16"}, {"quantization": "int8"}])
