@@ -205,11 +205,6 @@ def saved_tensor_bytes(folder: Path) -> int:
     return total
 
 
-def withheld(gates: Iterable[Gate], task: str, model: str) -> list[Gate]:
-    """Failed gates that withhold claims on ``model`` (``base``, ``adapted``) and ``task``; [] lets them stand."""
-    return [gate for gate in gates if not gate.passed and gate.task in (None, task) and gate.model in (None, model)]
-
-
 def _ends(losses: Sequence[float]) -> tuple[float, float]:
     """Means of the first and of the last fifth of the curve: single batches are too noisy to compare."""
     width = max(1, len(losses) // 5)

@@ -103,12 +103,3 @@ def test_saved_tensor_bytes_leave_headers_out(tmp_path):
     save_file({"a": np.zeros((3, 5), np.float32), "b": np.zeros(7, np.float16)}, tmp_path / "x.safetensors")
     save_file({"c": np.zeros(2, np.float32)}, tmp_path / "mlp" / "y.safetensors")
     assert gates.saved_tensor_bytes(tmp_path) == 60 + 14 + 8
-
-
-def test_withheld_is_by_task_and_model():
-    everywhere = Gate("base_changed", False, "r")
-    base_only = Gate("majority", False, "r", task="nerus", model="base")
-    passed = Gate("one_label", True, "r", task="nerus")
-    assert gates.withheld([everywhere, base_only, passed], "nerus", "base") == [everywhere, base_only]
-    assert gates.withheld([everywhere, base_only, passed], "nerus", "adapted") == [everywhere]
-    assert gates.withheld([base_only, passed], "terra", "base") == []
