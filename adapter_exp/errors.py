@@ -15,8 +15,10 @@ class UserError(Exception):
         self.faults = faults
 
 
-class Cancelled(Exception):
-    """The user or the system (Ctrl-C, SIGTERM) asked the run to stop."""
+class Cancelled(KeyboardInterrupt):
+    """Not an ``Exception``: Hydra and other libraries would take it for the failure of one job and go on.
+
+    The user or the system (Ctrl-C, SIGTERM) asked the run to stop."""
 
 
 def unwritable(error: OSError) -> str | None:

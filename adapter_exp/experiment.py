@@ -8,20 +8,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from adapter_exp.adapters import Attached, attach, load, refuse_other_base
+from adapter_exp.adapters import Attached, attach, load, read_manifest, refuse_other_base
+from adapter_exp.adapters.manifest import ADAPTER_FOLDER
 from adapter_exp.config import Config
 from adapter_exp.evaluation.evaluate import Evaluation
 from adapter_exp.evaluation.run_gates import TrainingEvidence
 from adapter_exp.models.base import Base, load_base
 from adapter_exp.models.weights import weights_sha256
-from adapter_exp.preparation import Prepared, adapter_spec, checked_data, prepare, trains
-from adapter_exp.recording import record_adapter, record_inputs, record_training, show_example, training_evidence
+from adapter_exp.preparation import Prepared, adapter_spec, base_model, checked_data, prepare, saved_folder, trains
+from adapter_exp.recording import (
+    read_items,
+    record_adapter,
+    record_inputs,
+    record_training,
+    recorded_losses,
+    show_example,
+    training_evidence,
+    training_items,
+    write_items,
+)
 from adapter_exp.resume import find_unfinished, refuse_used, remove_unused
 from adapter_exp.scoring import judge, score, score_validation
 from adapter_exp.session import Session, open_session
 from adapter_exp.tracking.record import RecordData
-
-ADAPTER_FOLDER = "adapter"
 
 
 def run_experiment(config: Config, run_dir: Path) -> RecordData:
@@ -48,7 +57,7 @@ def run_experiment(config: Config, run_dir: Path) -> RecordData:
         if config.resume == "auto":
             session.note(f"going on with {unfinished}" if unfinished else "no unfinished run of this configuration")
         with session.phase("load base"):
-            base = load_base(config.model, config.quantization, cache_dir=cache_dir, device=config.device)
+            base = load_base(base_model(config), config.quantization, cache_dir=cache_dir, device=config.device)
             tasks = [prepare(config, task, base, cache_dir) for task in data]
         record_inputs(session, config, base, tasks)
         if trains(config):
@@ -66,23 +75,29 @@ def _with_adapter(
 ) -> None:
     """Put the adapter on, train it unless it was saved, score it, and take it off again whatever happens."""
     base_sha256 = weights_sha256(base.model)
-    attached = _adapter(config, base)
+    attached = _adapter(session, config, base)
     try:
         record_adapter(session, attached)
         training = _train(session, config, base, attached, tasks[0], base_sha256) if trains(config) else None
         after = score(session, config, base, tasks, "adapted")
         if training is not None and config.eval.validation:
             score_validation(session, config, base, tasks[0])
-        judge(session, config, tasks, before, after, training)
+        items = read_items(saved_folder(config) or session.run_dir / ADAPTER_FOLDER)
+        judge(session, config, tasks, before, after, training, items)
     finally:
         attached.detach()
 
 
-def _adapter(config: Config, base: Base) -> Attached:
+def _adapter(session: Session, config: Config, base: Base) -> Attached:
     from transformers import set_seed
 
-    if config.adapter.kind == "saved":
-        folder = Path(config.adapter.path).expanduser()
+    folder = saved_folder(config)
+    if folder is not None:
+        trained_on = read_manifest(folder).quantization
+        if trained_on not in (None, config.quantization.kind):
+            session.note(
+                f"the adapter was trained on a base in {trained_on}, this one is in {config.quantization.kind}"
+            )
         return load(base.model, folder, base_sha256=base.checkpoint_sha256, quantization=config.quantization.kind)
     set_seed(config.seed)  # before attaching: LoRA's A matrix is drawn here
     return attach(base.model, adapter_spec(config), quantization=config.quantization.kind)
@@ -103,9 +118,10 @@ def _train(
     if checkpoint is not None:
         refuse_other_base(checkpoint / ADAPTER_FOLDER, base.checkpoint_sha256)
         session.note(f"training goes on from {checkpoint}")
-    with session.phase("train", unit="steps") as shown:
+    with session.phase("train", unit="steps") as shown, recorded_losses(session) as keep_loss:
 
         def on_step(report: StepReport) -> None:
+            keep_loss(report)
             if report.validation:
                 session.tracker.log_validation_loss(report.step, report.loss)
             else:
@@ -128,6 +144,7 @@ def _train(
         )
     folder = session.run_dir / ADAPTER_FOLDER
     save(folder)
+    write_items(folder, prepared.task.name, training_items(prepared))
     record_training(session, prepared, result, folder)
     hashes = base_sha256, weights_sha256(base.model)
     return training_evidence(prepared, attached, result, adapter_folder=folder, base_hashes=hashes)

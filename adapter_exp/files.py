@@ -57,17 +57,27 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                _flush(file)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-        _flush(path.parent)
+                flush(file)
+        _swap_in(temporary, path)
+        flush(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def _flush(path: Path) -> None:
+def _swap_in(new: Path, path: Path) -> None:
+    """Put ``new`` at ``path``; a folder cannot replace a full one, so the old one steps aside for a moment."""
+    if not path.exists():
+        new.replace(path)
+        return
+    old = path.with_name(f".{path.name}.old-{os.getpid()}")
+    path.replace(old)
+    new.replace(path)
+    shutil.rmtree(old)
+
+
+def flush(path: Path) -> None:
+    """Make the kernel write a file (or a folder's list of names) to disk now."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -108,6 +108,7 @@ def answers(
     from adapter_exp.preparation import renderer_for
 
     first = next(iter(runs.values())).config
+    _refuse_other_bases(runs, first)
     base = load_base(first.model, first.quantization, cache_dir=Path(first.cache_dir).expanduser(), device=device)
     renderer = renderer_for(first, base, system=system)
     for name in wanted:
@@ -120,6 +121,13 @@ def answers(
             yield from _replies(name, base, renderer, prompts, decoding)
         finally:
             attached.detach()
+
+
+def _refuse_other_bases(runs: Mapping[str, SavedRun], first: Config) -> None:
+    for name, run in runs.items():
+        theirs, ours = (f"{c.model.name} ({c.quantization.kind})" for c in (run.config, first))
+        if theirs != ours:
+            raise UserError(f"{name}: was run on {theirs}, the first run on {ours}; ask them apart.")
 
 
 def _replies(name: str, base: Base, renderer: Renderer, prompts: Sequence[str], decoding: Decoding) -> Iterator[Reply]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from adapter_exp.data.statistics import split_statistics
 from adapter_exp.data.tokenised import tokenise
 from adapter_exp.errors import UserError
 from adapter_exp.models.shape import ModelShape, read_shape
+from adapter_exp.models.specs import ModelConfig
 from adapter_exp.tasks.protocol import Example, Split, Task
 from adapter_exp.tasks.registry import build_task
 
@@ -55,11 +57,23 @@ class Prepared:
         return self.data.task
 
 
+def saved_folder(config: Config) -> Path | None:
+    """Folder of the adapter that ``adapter=saved`` scores; None for other kinds."""
+    return Path(config.adapter.path).expanduser() if isinstance(config.adapter, SavedSpec) else None
+
+
 def adapter_spec(config: Config) -> AdapterSpec:
     """The adapter that the run puts on the base: the saved one's own spec for ``adapter=saved``."""
     if isinstance(config.adapter, SavedSpec):
         return read_manifest(Path(config.adapter.path).expanduser()).spec
     return config.adapter
+
+
+def base_model(config: Config) -> ModelConfig:
+    """The base to load: in float32 for full fine-tuning, whose small steps are lost in half precision."""
+    if config.adapter.kind == "full" and config.model.dtype == "auto":
+        return config.model.model_copy(update={"dtype": "float32"})
+    return config.model
 
 
 def trains(config: Config) -> bool:
@@ -92,6 +106,14 @@ def _device_faults(config: Config) -> list[str]:
     except UserError as error:
         return list(error.faults)
     faults = []
+    if re.fullmatch(r"cuda:[1-9]\d*", config.device):
+        number = config.device.removeprefix("cuda:")
+        faults.append(f"device: '{config.device}': choose the GPU with CUDA_VISIBLE_DEVICES={number} and device=cuda.")
+    if config.adapter.kind == "full" and config.model.dtype in ("bfloat16", "float16"):
+        faults.append(
+            f"model.dtype: '{config.model.dtype}' has too few digits for the small steps of full fine-tuning; use auto "
+            "or float32, and trainer.precision=bf16 to compute in it."
+        )
     if trains(config) and config.trainer.optimizer == "paged_adamw_8bit" and not on_gpu:
         faults.append("trainer.optimizer: 'paged_adamw_8bit' needs a CUDA device; use adamw here.")
     if trains(config) and config.trainer.precision == "fp16" and not on_gpu:
@@ -167,7 +189,8 @@ def prepare(config: Config, data: TaskData, base: Base, cache_dir: Path) -> Prep
         prepared.rows[split] = rows
         if examples:
             prepared.statistics[split] = split_statistics(data.task, examples, rows, base.tokenizer)
-    _refuse_long_prompts(data, prepared.rows.get("test", []), renderer.max_length)
+    _refuse_long_prompts(data, "validation", prepared.rows, renderer.max_length)
+    _refuse_long_prompts(data, "test", prepared.rows, renderer.max_length)
     return prepared
 
 
@@ -185,14 +208,21 @@ def renderer_for(config: Config, base: Base, *, system: str) -> Renderer:
         system=system,
         chat=has_template and config.model.chat != "never",
         max_length=config.model.max_length or base.shape.context_tokens,
+        extra_end_ids=_end_ids(base.model.generation_config.eos_token_id),
     )
 
 
-def _refuse_long_prompts(data: TaskData, rows: Sequence[TrainingRow], limit: int) -> None:
+def _end_ids(declared: int | list[int] | None) -> frozenset[int]:
+    if declared is None:
+        return frozenset()
+    return frozenset([declared] if isinstance(declared, int) else declared)
+
+
+def _refuse_long_prompts(data: TaskData, split: Split, tokenised: dict[Split, list[TrainingRow]], limit: int) -> None:
     room = limit - data.task.max_new_tokens
     long = [
         (example.id, row.prompt_tokens)
-        for example, row in zip(data.examples.get("test", []), rows, strict=True)
+        for example, row in zip(data.examples.get(split, []), tokenised.get(split, []), strict=True)
         if row.prompt_tokens > room
     ]
     if long:
@@ -202,6 +232,19 @@ def _refuse_long_prompts(data: TaskData, rows: Sequence[TrainingRow], limit: int
             f"{data.task.max_new_tokens} at most {room} of {limit} fit ({len(long)} such items). "
             "Leave out long texts or raise model.max_length."
         )
+
+
+def cap_note(prepared: Prepared) -> str | None:
+    """How many test targets are longer than a generated answer may be: no model can give those in full."""
+    cap = prepared.task.max_new_tokens
+    rows = prepared.rows.get("test", [])
+    over = sum(len(row.ids) - row.prompt_tokens > cap for row in rows)
+    if not over:
+        return None
+    return (
+        f"{prepared.task.name}: {over} of {len(rows)} test targets are longer than max_new_tokens={cap}, so no model "
+        "can answer them in full."
+    )
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:

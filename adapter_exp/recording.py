@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,16 +13,23 @@ from adapter_exp.adapters import Attached
 from adapter_exp.config import Config
 from adapter_exp.data.fingerprint import item_hash
 from adapter_exp.data.rendering import TrainingRow
+from adapter_exp.errors import UserError
 from adapter_exp.evaluation.gates import count_supervision, saved_tensor_bytes
 from adapter_exp.evaluation.run_gates import TrainingEvidence, TrainingItems
+from adapter_exp.files import write_json_atomic
 from adapter_exp.models.base import Base
 from adapter_exp.models.weights import weight_bytes
-from adapter_exp.preparation import Prepared, language_note
+from adapter_exp.preparation import Prepared, cap_note, language_note
 from adapter_exp.report.terminal import print_example
 from adapter_exp.session import Session
+from adapter_exp.tracking.resources import device_name
 
 if TYPE_CHECKING:
+    from adapter_exp.training.flow import StepReport
     from adapter_exp.training.train import TrainingResult
+
+
+ITEMS_FILE = "training_items.json"
 
 
 def record_inputs(session: Session, config: Config, base: Base, tasks: Sequence[Prepared]) -> None:
@@ -39,10 +49,12 @@ def record_inputs(session: Session, config: Config, base: Base, tasks: Sequence[
             "weight_bytes": weight_bytes(base.model),
         },
     )
+    session.record.update("host", {"device": device_name(base.device)})
     session.record.update("data", {p.task.name: p.statistics for p in tasks})
     scored = {p.task.name: {"primary": p.task.primary, "role": p.data.role} for p in tasks if p.data.role != "trained"}
     session.record.update("tasks", scored)
     session.note(*base.notes, *(language_note(prepared, config.model.name) for prepared in tasks))
+    session.note(*filter(None, map(cap_note, tasks)))
 
 
 def show_example(session: Session, prepared: Prepared) -> None:
@@ -55,6 +67,23 @@ def show_example(session: Session, prepared: Prepared) -> None:
 def record_adapter(session: Session, attached: Attached) -> None:
     """Record the adapter's size."""
     session.record.update("model", {"trainable_parameters": attached.trainable_parameters()})
+
+
+@contextmanager
+def recorded_losses(session: Session) -> Iterator[Callable[[StepReport], None]]:
+    """Yield a function that keeps losses; if the block fails, the record gets those that were had until then."""
+    curves: dict[str, list[dict[str, float]]] = {"loss": [], "validation_loss": []}
+
+    def keep(report: StepReport) -> None:
+        name = "validation_loss" if report.validation else "loss"
+        curves[name].append({"step": report.step, "loss": report.loss})
+
+    try:
+        yield keep
+    except BaseException:
+        with contextlib.suppress(OSError):  # a full disk is one of the reasons
+            session.record.update("training", curves)
+        raise
 
 
 def record_training(session: Session, prepared: Prepared, result: TrainingResult, adapter_folder: Path) -> None:
@@ -81,6 +110,40 @@ def record_training(session: Session, prepared: Prepared, result: TrainingResult
     session.record.update("model", {"adapter_bytes": saved})
 
 
+def write_items(adapter_folder: Path, name: str, items: TrainingItems) -> None:
+    """Keep which items an adapter was trained on beside it, so that scoring it later can tell an overlap."""
+    values = {name: {"hashes": sorted(items.hashes), "groups": sorted(items.groups)}}
+    write_json_atomic(adapter_folder / ITEMS_FILE, values)
+
+
+def read_items(adapter_folder: Path) -> dict[str, TrainingItems]:
+    """By task, what the adapter was trained on; empty for an adapter of another tool.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    path = adapter_folder / ITEMS_FILE
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            name: TrainingItems(frozenset(entry["hashes"]), frozenset(entry["groups"]))
+            for name, entry in values.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged ({error}); save the adapter again, or delete this file.") from error
+
+
+def training_items(prepared: Prepared) -> TrainingItems:
+    """Hashes and groups of the items that the run trains on."""
+    task, examples = prepared.task, prepared.data.examples["train"]
+    return TrainingItems(
+        hashes=frozenset(item_hash(task.name, task.content(example)) for example in examples),
+        groups=frozenset(example.group for example in examples),
+    )
+
+
 def training_evidence(
     prepared: Prepared,
     attached: Attached,
@@ -99,13 +162,8 @@ def training_evidence(
     def labels(row: TrainingRow) -> list[int]:
         return [IGNORED_LABEL] * row.prompt_tokens + row.ids[row.prompt_tokens :]
 
-    task, examples, rows = prepared.task, prepared.data.examples["train"], prepared.rows["train"]
-    items = TrainingItems(
-        hashes=frozenset(item_hash(task.name, task.content(example)) for example in examples),
-        groups=frozenset(example.group for example in examples),
-    )
+    rows = prepared.rows["train"]
     return TrainingEvidence(
-        items={task.name: items},
         supervision=count_supervision(
             [labels(row) for row in rows], [row.truncated for row in rows], prepared.renderer.end_ids
         ),

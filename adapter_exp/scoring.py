@@ -8,7 +8,7 @@ from typing import Any, Literal
 from adapter_exp.config import Config
 from adapter_exp.evaluation.evaluate import Evaluation, evaluate, evaluation_key
 from adapter_exp.evaluation.predictions import write_predictions
-from adapter_exp.evaluation.run_gates import TaskEvidence, TrainingEvidence, run_gates
+from adapter_exp.evaluation.run_gates import TaskEvidence, TrainingEvidence, TrainingItems, run_gates
 from adapter_exp.evaluation.statistics import Interval, paired_change
 from adapter_exp.models.base import Base
 from adapter_exp.preparation import Prepared
@@ -35,6 +35,8 @@ def score(
         write_predictions(folder / f"{name}.{label}.jsonl", results[name].predictions)
         session.record.update("evaluation", {label: {task: _plain(result.metrics) for task, result in results.items()}})
     if label == "base":
+        trivial = {p.task.name: _trivial(p, results[p.task.name]) for p in tasks if p.task.name in results}
+        session.record.update("evaluation", {"baseline": trivial})
         keys = {task.task.name: _key(config, base, task) for task in tasks if task.data.role != "trained"}
         session.record.update("evaluation", {"keys": keys})
     return results
@@ -56,12 +58,14 @@ def judge(
     before: Mapping[str, Evaluation],
     after: Mapping[str, Evaluation] | None,
     training: TrainingEvidence | None,
+    items: Mapping[str, TrainingItems] | None = None,
 ) -> None:
     """Record the paired change on every task and what the gates say.
 
     Args:
         after: the adapted model's results, None for a run of the base alone.
         training: None when nothing was trained.
+        items: by task, what the adapter was trained on.
     """
     if after is not None:
         changes = {p.task.name: _change(config, p, before, after) for p in tasks if p.task.name in before}
@@ -71,7 +75,13 @@ def judge(
         for p in tasks
         if p.task.name in before
     ]
-    session.record.update("gates", run_gates(config.adapter.kind, evidence, training))
+    session.record.update("gates", run_gates(config.adapter.kind, evidence, training, items))
+
+
+def _trivial(prepared: Prepared, result: Evaluation) -> dict[str, Any]:
+    """What the same answer to every item scores (majority label, empty answer): it stands beside every score."""
+    baselines = prepared.task.baselines(result.outcomes)
+    return {metric: {"value": value, "low": None, "high": None} for metric, value in baselines.items()}
 
 
 def _evaluate(config: Config, base: Base, prepared: Prepared, split: Split, shown: Phase) -> Evaluation:

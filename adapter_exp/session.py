@@ -14,7 +14,7 @@ from adapter_exp.errors import Cancelled, UserError
 from adapter_exp.report.progress import Phase, Progress
 from adapter_exp.report.terminal import make_console, print_notes, print_summary
 from adapter_exp.resume import locked
-from adapter_exp.tracking.mlflow_log import MlflowRun
+from adapter_exp.tracking.mlflow_log import MlflowRun, note_tracking
 from adapter_exp.tracking.record import RECORD_FILE, RunRecord, load_record
 from adapter_exp.tracking.resources import Phases, reset_peak_device
 from adapter_exp.training.cancel import Cancellation
@@ -70,6 +70,8 @@ def open_session(config: Config, run_dir: Path) -> Iterator[Session]:
             config_hash=config.sha256,
             seed=config.seed,
         )
+        if former is not None:  # a kill before MLflow is open must not lose it
+            note_tracking(record, logged=False, run_id=former, reason="not opened")
         phases, progress, cancellation = Phases(), Progress(console), Cancellation()
         with cancellation.listening(), _recorded_end(record, phases):
             shown = progress.phase("open MLflow") if config.tracking.kind == "mlflow" else contextlib.nullcontext()

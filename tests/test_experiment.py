@@ -22,6 +22,8 @@ from adapter_exp.models.shape import read_shape
 from adapter_exp.models.weights import weights_sha256
 from adapter_exp.preparation import adapter_spec
 from adapter_exp.tasks.registry import build_task
+from adapter_exp.tracking.record import load_record
+from adapter_exp.training.flow import TrainingDiverged
 
 KINDS = {
     "lora": ("adapter=lora", "adapter.r=4"),
@@ -168,7 +170,7 @@ def test_the_base_alone(root):
     folder = root / "outputs" / "none"
     data = run_experiment(config(root, "adapter=none"), folder)
     assert data["status"] == "ok"
-    assert set(data["evaluation"]) == {"base", "keys"}
+    assert set(data["evaluation"]) == {"base", "baseline", "keys"}
     assert data["training"] == {}
     assert data["model"]["trainable_parameters"] == 0
     assert sorted(path.name for path in (folder / "predictions").iterdir()) == ["nerus.base.jsonl", "terra.base.jsonl"]
@@ -258,3 +260,47 @@ def _mlflow_runs(root: Path) -> list[tuple[str, str]]:
     client = MlflowClient(tracking_uri=f"sqlite:///{root}/outputs/mlflow.db")
     experiment = client.get_experiment_by_name("adapter_exp")
     return [(run.info.run_name, run.info.status) for run in client.search_runs([experiment.experiment_id])]
+
+
+def test_a_diverged_run_keeps_its_losses(tmp_path, monkeypatch):
+    """The loss is no number from the third step on: the record holds the curve up to there, without MLflow's help."""
+    from adapter_exp.training import trainer
+
+    whole, calls = trainer.answer_loss_sum, []
+
+    def poisoned(*args, **options):
+        calls.append(1)
+        total, tokens = whole(*args, **options)
+        return (total if len(calls) <= 2 else total * math.nan), tokens
+
+    monkeypatch.setattr(trainer, "answer_loss_sum", poisoned)
+    folder = tmp_path / "outputs" / "diverged"
+    with pytest.raises(TrainingDiverged, match=r"at step \d; lower trainer.learning_rate"):
+        run_experiment(config(tmp_path), folder)
+    data = load_record(folder)
+    assert data["status"] == "failed"
+    assert data["error"]["type"] == "TrainingDiverged"
+    assert data["training"]["loss"][0]["loss"] > 0
+    assert data["training"]["loss"][-1]["loss"] is None
+    assert data["non_finite"]
+
+
+def test_a_saved_adapter_is_checked_for_items_that_it_was_trained_on(runs, root, tmp_path):
+    """The same sentences as training and as test: a folder whose splits are one file."""
+    import shutil
+
+    from adapter_exp.data.bundled import bundled_path
+
+    source = tmp_path / "data"
+    shutil.copytree(bundled_path("nerus"), source)
+    for split in ("validation", "test"):
+        shutil.copy(source / "train.conllu.gz", source / f"{split}.conllu.gz")
+    first = run_experiment(config(root, f"task.path={source}", "task.max_eval=8"), tmp_path / "first")
+    again = run_experiment(
+        config(
+            root, "adapter=saved", f"adapter.path={tmp_path}/first/adapter", f"task.path={source}", "task.max_eval=8"
+        ),
+        tmp_path / "again",
+    )
+    for data in (first, again):
+        assert "overlap" in {gate["name"] for gate in data["gates"] if not gate["passed"]}

@@ -15,6 +15,7 @@ from adapter_exp.adapters.specs import AdapterSpec
 from adapter_exp.errors import UserError
 from adapter_exp.files import sha256_file, write_json_atomic
 
+ADAPTER_FOLDER = "adapter"  # in a run's folder and in each checkpoint
 MANIFEST_FILE = "adapter_exp.json"
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"

@@ -37,10 +37,20 @@ class Renderer:
         system: instruction that all examples share, "" for none.
         chat: use the tokenizer's chat template; otherwise ``system``, the user's message and the answer are joined
             by line feeds.
+        extra_end_ids: further tokens that the checkpoint's authors let end an answer (Llama 3.1 has three).
         max_length: longest row in tokens, prompt, answer and end token together.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, system: str, chat: bool, max_length: int) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        system: str,
+        chat: bool,
+        max_length: int,
+        extra_end_ids: frozenset[int] = frozenset(),
+    ) -> None:
+        self.extra_end_ids = extra_end_ids
         self.tokenizer = tokenizer
         self.system = system
         self.chat = chat
@@ -90,7 +100,7 @@ class Renderer:
     @cached_property
     def end_ids(self) -> frozenset[int]:
         """Every token that ends an answer."""
-        return frozenset({self.end_id, int(self.tokenizer.eos_token_id)})
+        return frozenset({self.end_id, int(self.tokenizer.eos_token_id)}) | self.extra_end_ids
 
     @cached_property
     def _system_role(self) -> bool:

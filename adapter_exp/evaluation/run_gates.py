@@ -24,14 +24,12 @@ class TrainingEvidence:
     """What the gates need to know of a training run.
 
     Attributes:
-        items: by task name, for every task that was trained on.
         losses: logged training losses, in order.
         base_sha256_before, base_sha256_after: hash of the base weights around training.
         tensor_bytes: of ``gates.saved_tensor_bytes``.
         parameters, bytes_per_parameter: trained parameters and the size of one as saved.
     """
 
-    items: Mapping[str, TrainingItems]
     supervision: Supervision
     losses: Sequence[float]
     base_sha256_before: str
@@ -50,30 +48,36 @@ class TaskEvidence:
     adapted: Evaluation | None
 
 
-def run_gates(kind: str, tasks: Sequence[TaskEvidence], training: TrainingEvidence | None) -> list[Gate]:
+def run_gates(
+    kind: str,
+    tasks: Sequence[TaskEvidence],
+    training: TrainingEvidence | None,
+    items: Mapping[str, TrainingItems] | None = None,
+) -> list[Gate]:
     """Every gate that applies.
 
     Args:
         kind: the adapter's kind. ``none`` has no adapter to judge; ``full`` changes the base weights and saves the
             whole model by definition, so it skips ``base_changed`` and ``bytes_mismatch``.
         training: None when nothing was trained (``none``, ``saved``).
+        items: by task name, what the adapter was trained on, in this run or an earlier one, as far as it is known.
     """
-    found = [gate for evidence in tasks for gate in _task_gates(evidence, training)]
+    found = [gate for evidence in tasks for gate in _task_gates(evidence, items or {})]
     if kind == "none" or training is None:
         return found
     return [*found, *_training_gates(kind, training)]
 
 
-def _task_gates(evidence: TaskEvidence, training: TrainingEvidence | None) -> Iterator[Gate]:
+def _task_gates(evidence: TaskEvidence, items: Mapping[str, TrainingItems]) -> Iterator[Gate]:
     task, name = evidence.task, evidence.task.name
     rows = evidence.base.predictions
     yield gates.one_label(name, [row.target for row in rows])
-    if training is not None and name in training.items:
+    if name in items:
         yield gates.overlap(
             name,
-            train_hashes=training.items[name].hashes,
+            train_hashes=items[name].hashes,
             evaluation_hashes=[row.item_hash for row in rows],
-            train_groups=training.items[name].groups,
+            train_groups=items[name].groups,
             evaluation_groups=[row.group for row in rows],
         )
     for model, result in (("base", evidence.base), ("adapted", evidence.adapted)):

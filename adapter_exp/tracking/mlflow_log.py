@@ -6,6 +6,7 @@ Everything goes through an explicit client and run id, never through MLflow's "a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -119,7 +120,8 @@ class MlflowRun:
     def _give_up(self, error: Exception) -> None:
         reason = one_line(error)
         logger.warning("MLflow is not available, the run goes on without it: %s", reason)
-        note_tracking(self._record, logged=False, run_id=self._run_id, reason=reason)
+        with contextlib.suppress(OSError):  # a full disk must not hide the reason that the run ends for
+            note_tracking(self._record, logged=False, run_id=self._run_id, reason=reason)
         self._run_id = None
         self.reason = reason
 

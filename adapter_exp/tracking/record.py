@@ -43,6 +43,7 @@ class RunRecord:
     def create(cls, run_dir: Path, *, run_id: str, config: Mapping[str, Any], config_hash: str, seed: int) -> RunRecord:
         """Start the record of a run, with status ``running``, and write it; makes ``run_dir`` if need be."""
         run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / ERROR_FILE).unlink(missing_ok=True)  # of an earlier attempt in this folder
         record = cls(
             run_dir,
             {

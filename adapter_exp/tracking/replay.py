@@ -61,17 +61,21 @@ def _config(record: RunRecord, uri: str | None) -> TrackingConfig:
         raise UserError(f"tracking.{key}: {uri!r} {error.errors()[0]['msg']}") from None
 
 
+def _root(record: RunRecord) -> Path:
+    return Path(record.data["config"].get("output_dir", "outputs"))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; exit code 0, or 2 when a run or the address cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m adapter_exp.tracking.replay", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, with its record.json")
     parser.add_argument("--uri", help="MLflow store; default: the run's own tracking.uri, or mlflow.db in --root")
-    parser.add_argument("--root", type=Path, default=Path("outputs"), help="output root (default: %(default)s)")
+    parser.add_argument("--root", type=Path, help="output root (default: the run's own output_dir)")
     options = parser.parse_args(arguments)
     try:
         records = [RunRecord.load(folder) for folder in options.runs]  # all are checked before any is logged
         for folder, record in zip(options.runs, records, strict=True):
-            run_id, logged = replay(record, _config(record, options.uri), output_root=options.root)
+            run_id, logged = replay(record, _config(record, options.uri), output_root=options.root or _root(record))
             sys.stdout.write(f"{folder}: {'logged as' if logged else 'already logged as'} {run_id}\n")
     except UserError as error:
         sys.stderr.write(f"{error}\n")

@@ -58,7 +58,7 @@ def peak_rss_bytes() -> int:
 def peak_device_bytes() -> int | None:
     """Largest memory that tensors took on the CUDA device since ``reset_peak_device``; None without a device in use."""
     torch = _torch_with_cuda()
-    return None if torch is None else int(torch.cuda.max_memory_allocated())
+    return None if torch is None else int(torch.cuda.max_memory_allocated()) or None
 
 
 def reset_peak_device() -> None:
@@ -68,10 +68,10 @@ def reset_peak_device() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def device_name() -> str:
-    """Name of the GPU in use, or ``cpu``."""
+def device_name(device: Any) -> str:
+    """Name of the GPU that ``device`` (a ``torch.device``) is, or ``cpu``."""
     torch = _torch_with_cuda()
-    return "cpu" if torch is None else str(torch.cuda.get_device_name())
+    return "cpu" if torch is None or device.type == "cpu" else str(torch.cuda.get_device_name(device))
 
 
 def _torch_with_cuda() -> Any | None:

@@ -104,7 +104,7 @@ class Flow(TrainerCallback):
         self.on_step(StepReport(state.global_step, state.max_steps, metrics["eval_loss"], validation=True))
         best = best_index(losses)
         if best == len(losses) - 1 and self.best_folder is not None:
-            save_best(kwargs["model"], self.best_folder)
+            save_best(kwargs["model"], self.best_folder, state.global_step)
         if out_of_patience(losses, self.settings.early_stopping_patience):
             control.should_training_stop = True
             control.should_save = True

@@ -14,6 +14,7 @@ import torch
 from transformers.trainer_callback import PrinterCallback
 
 from adapter_exp.adapters import Attached
+from adapter_exp.adapters.manifest import ADAPTER_FOLDER
 from adapter_exp.data.rendering import TrainingRow
 from adapter_exp.errors import Cancelled
 from adapter_exp.training.batches import BucketSampler, Collator, count_tokens
@@ -22,7 +23,7 @@ from adapter_exp.training.cancel import Cancellation
 from adapter_exp.training.checkpoints import FOLDER, refuse_other_rows, rows_sha256
 from adapter_exp.training.flow import Flow, StepReport, best_index, validation_losses
 from adapter_exp.training.specs import TrainerConfig
-from adapter_exp.training.trainer import ADAPTER_FOLDER, AdapterTrainer, training_arguments
+from adapter_exp.training.trainer import AdapterTrainer, training_arguments
 
 
 @dataclass(frozen=True)
@@ -178,10 +179,8 @@ def _result(trainer: AdapterTrainer, settings: TrainerConfig, seconds: float, *,
     state = trainer.state
     validation = validation_losses(state)
     best_step = state.global_step
-    if keep_best and validation:
-        best_step = validation[best_index(validation)][0]
-        if best_step != state.global_step:
-            load_best(trainer.attached.model, trainer.checkpoint_folder)
+    if keep_best and validation and validation[best_index(validation)][0] != state.global_step:
+        best_step = load_best(trainer.attached.model, trainer.checkpoint_folder)
     tokens, padded = count_tokens(trainer.sampler, _batches(trainer, settings, state.global_step))
     before, _ = count_tokens(trainer.sampler, _batches(trainer, settings, trainer.first_step))
     return TrainingResult(

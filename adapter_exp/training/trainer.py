@@ -14,6 +14,7 @@ from transformers import Trainer, TrainerControl, TrainerState, TrainingArgument
 from transformers.trainer import TRAINER_STATE_NAME
 
 from adapter_exp.adapters import Attached
+from adapter_exp.adapters.manifest import ADAPTER_FOLDER
 from adapter_exp.data.rendering import TrainingRow
 from adapter_exp.files import write_json_atomic
 from adapter_exp.training.batches import BucketSampler, Collator
@@ -21,8 +22,6 @@ from adapter_exp.training.checkpoints import ROWS, publish, rows_sha256
 from adapter_exp.training.flow import out_of_patience, validation_losses
 from adapter_exp.training.loss import answer_loss_sum
 from adapter_exp.training.specs import TrainerConfig
-
-ADAPTER_FOLDER = "adapter"
 
 
 class AdapterTrainer(Trainer):
@@ -109,10 +108,11 @@ class AdapterTrainer(Trainer):
         rows = sorted(self.eval_dataset, key=lambda row: len(row.ids))
         size = self.args.eval_batch_size
         total, tokens = 0.0, 0
+        collator = Collator(self.data_collator.pad_id)  # the trainer's own counts the tokens that are trained on
         was_training = self.model.training
         self.model.eval()
         for start in range(0, len(rows), size):
-            batch = self._prepare_inputs(self.data_collator(rows[start : start + size]))
+            batch = self._prepare_inputs(collator(rows[start : start + size]))
             with self.compute_loss_context_manager():
                 loss, count = answer_loss_sum(self.attached.model, batch, answer_only_logits=self.answer_only_logits)
             total += float(loss)
@@ -171,7 +171,7 @@ def training_arguments(
         dtype: autocast to this when it is not float32.
     """
     optimizers = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output_dir),
         max_steps=steps,
         num_train_epochs=math.ceil(settings.epochs),
@@ -199,3 +199,6 @@ def training_arguments(
         label_names=["labels"],
         use_cpu=device.type == "cpu",
     )
+    # transformers would otherwise split each batch over all GPUs it sees, behind the sampler's back.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments

@@ -11,8 +11,8 @@ from adapter_exp.evaluation.predictions import Prediction
 from adapter_exp.evaluation.run_gates import TaskEvidence, TrainingEvidence, TrainingItems, run_gates
 
 TASK = ToyTask()
+ITEMS = {"toy": TrainingItems(frozenset({"elsewhere"}), frozenset({"g9"}))}
 TRAINING = TrainingEvidence(
-    items={"toy": TrainingItems(frozenset({"elsewhere"}), frozenset({"g9"}))},
     supervision=Supervision(rows=10, truncated=0, unsupervised=0, with_end=10),
     losses=[2.0, 1.5, 1.0],
     base_sha256_before="a",
@@ -57,8 +57,10 @@ def evaluation(right: int, *, unparsed: int = 0, response: str = "short") -> Eva
 BASE, ADAPTED = evaluation(4, response="?"), evaluation(7)
 
 
-def failed(kind="lora", *, base=BASE, adapted=ADAPTED, training=TRAINING) -> set[tuple[str, str | None, str | None]]:
-    found = run_gates(kind, [TaskEvidence(TASK, base, adapted)], training)
+def failed(
+    kind="lora", *, base=BASE, adapted=ADAPTED, training=TRAINING, items=ITEMS
+) -> set[tuple[str, str | None, str | None]]:
+    found = run_gates(kind, [TaskEvidence(TASK, base, adapted)], training, items)
     return {(gate.name, gate.task, gate.model) for gate in found if not gate.passed}
 
 
@@ -69,7 +71,6 @@ def test_a_sound_run_fails_only_what_its_base_model_fails():
 @pytest.mark.parametrize(
     ("change", "gate"),
     [
-        ({"items": {"toy": TrainingItems(frozenset({"h3"}), frozenset())}}, ("overlap", "toy", None)),
         ({"supervision": Supervision(10, 5, 0, 5)}, ("truncated_targets", None, "adapted")),
         ({"supervision": Supervision(10, 0, 1, 10)}, ("all_masked", None, "adapted")),
         ({"supervision": Supervision(10, 0, 0, 0)}, ("eos_unsupervised", None, "adapted")),
@@ -91,17 +92,23 @@ def test_a_fault_in_the_answers_fails_its_gate():
     assert ("adapter_without_effect", "toy", "adapted") in failed(adapted=BASE)
 
 
+@pytest.mark.parametrize("training", [TRAINING, None])
+def test_an_item_that_was_trained_on_is_told_in_this_run_and_for_a_saved_adapter(training):
+    items = {"toy": TrainingItems(frozenset({"h3"}), frozenset())}
+    assert ("overlap", "toy", None) in failed("lora" if training else "saved", training=training, items=items)
+
+
 @pytest.mark.parametrize(
     ("kind", "training", "adapted", "absent"),
     [
         ("lora", TRAINING, ADAPTED, set()),
         ("full", TRAINING, ADAPTED, WEIGHT_GATES),
-        ("saved", None, ADAPTED, TRAINING_GATES | WEIGHT_GATES | {"overlap"}),
+        ("saved", None, ADAPTED, TRAINING_GATES | WEIGHT_GATES),
         ("none", None, None, TRAINING_GATES | WEIGHT_GATES | {"overlap", "adapter_without_effect"}),
     ],
 )
 def test_which_gates_apply(kind, training, adapted, absent):
     everything = TRAINING_GATES | WEIGHT_GATES
     everything |= {"overlap", "one_label", "majority", "parse_failures", "adapter_without_effect"}
-    found = run_gates(kind, [TaskEvidence(TASK, BASE, adapted)], training)
+    found = run_gates(kind, [TaskEvidence(TASK, BASE, adapted)], training, None if kind == "none" else ITEMS)
     assert {gate.name for gate in found} == everything - absent
