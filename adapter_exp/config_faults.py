@@ -61,7 +61,8 @@ def faults_of(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     found = error.errors(include_url=False)
     inner = {fault["loc"][:-1] for fault in found if fault["loc"] and isinstance(fault["loc"][-1], int)}
     # A list with a bad item is also told to be too short, by the items that were left.
-    return [_line(fault, schema) for fault in found if fault["loc"] not in inner or fault["type"] != "too_short"]
+    lines = [_line(fault, schema) for fault in found if fault["loc"] not in inner or fault["type"] != "too_short"]
+    return [_printable(line) for line in lines]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -79,6 +80,11 @@ def shown(value: Any) -> str:
     text = f"[{', '.join(map(shown, value))}]" if isinstance(value, list | tuple) else repr(value)
     text = re.sub(r"//[^/@\s]*@", "//...@", text)
     return text if len(text) <= MAX_SHOWN_CHARS else f"{text[: MAX_SHOWN_CHARS - 3]}..."
+
+
+def _printable(line: str) -> str:
+    """``line`` with whatever would break it or move the cursor shown as an escape."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def _line(fault: Any, schema: type[BaseModel]) -> str:
@@ -110,7 +116,7 @@ def _unknown_tag(fault: Any, place: _Place) -> str:
 
 def _own_message(fault: Any, place: _Place) -> str:
     """The text of a validator of ours, after the key and, where the text leaves it out, the value."""
-    text = str(fault["ctx"]["error"]).replace("\n", "\\n").rstrip(".")
+    text = str(fault["ctx"]["error"]).rstrip(".")
     if isinstance(fault["input"], dict | BaseModel):
         field, colon, rest = text.partition(": ")
         if colon and re.fullmatch(r"[\w.]+", field):  # the rule of a whole section names the key itself

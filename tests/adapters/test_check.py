@@ -23,7 +23,9 @@ def test_every_fault_is_one_line_with_its_key() -> None:
 
 def test_the_largest_rank_is_the_smaller_side() -> None:
     assert check_spec(LoraSpec(r=32), TINY, quantization="nf4") == []
-    assert len(check_spec(LoraSpec(r=33), TINY, quantization="nf4")) == 2  # k_proj and v_proj
+    [fault] = check_spec(LoraSpec(r=33), TINY, quantization="nf4")
+    assert fault.startswith("adapter.r: 33 is more than the smaller side of k_proj (64 to 32) in tiny. Use 32 or less")
+    assert "leave k_proj, v_proj out" in fault
 
 
 def test_parts_of_lora_mlp_are_named() -> None:

@@ -81,7 +81,7 @@ def test_a_saved_spec_is_loaded_not_attached(model: Any) -> None:
 def test_an_adapter_that_does_not_fit_leaves_the_model_bare(model: Any) -> None:
     with pytest.raises(UserError) as caught:
         attach(model, LoraSpec(r=100, layers="last:40"))
-    assert len(caught.value.faults) == 8  # the layers, and r on each of the seven projections
+    assert [fault.split(":")[0] for fault in caught.value.faults] == ["adapter.layers", "adapter.r"]
 
 
 def test_none_changes_nothing_and_is_saved_as_a_manifest(model: Any, tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ def faults(spec: LoraSpec, shape: ModelShape, *, quantization: str, prefix: str)
     if small:
         name = min(small, key=lambda name: sides[name])
         inputs, outputs = shape.linears[name]
+        others = f", or leave {', '.join(small)} out of {prefix}.target_modules" if len(small) < len(sides) else ""
         found.append(
             f"{prefix}.r: {spec.r} is more than the smaller side of {name} ({inputs} to {outputs}) in {shape.name}. "
-            f"Use {sides[name]} or less, or leave {', '.join(small)} out of {prefix}.target_modules."
+            f"Use {sides[name]} or less{others}."
         )
     if spec.dora and quantization == "int8":
         # PEFT 0.21 re-creates int8 weights on the CPU when DoRA reads them; bitsandbytes then forgets their scales.
