@@ -263,7 +263,7 @@ def _mlflow_runs(root: Path) -> list[tuple[str, str]]:
 
 
 def test_a_diverged_run_keeps_its_losses(tmp_path, monkeypatch):
-    """The loss is no number from the second forward pass on: the record holds the curve up to there, without MLflow's help."""
+    """The loss is no number from the second forward pass on: the record holds the curve up to there."""
     from adapter_exp.training import trainer
 
     whole, calls = trainer.answer_loss_sum, []
