@@ -87,13 +87,8 @@ def train(
         Cancelled: after a checkpoint was saved, when a stop was requested.
         TrainingDiverged: when the loss is no longer finite.
     """
-    checkpoint_folder = run_dir / FOLDER
-    epoch_steps = steps_per_epoch(len(rows), settings)
-    sampler = BucketSampler(
-        [len(row.ids) for row in rows], batch_size=settings.batch_size, seed=seed, buckets=settings.length_buckets
-    )
     keep_best = settings.load_best and len(validation_rows) > 0
-    collator = Collator(pad_id)
+    lengths = [len(row.ids) for row in rows]
     trainer = AdapterTrainer(
         attached,
         training_arguments(
@@ -106,25 +101,13 @@ def train(
         ),
         train_rows=rows,
         validation_rows=validation_rows,
-        sampler=sampler,
-        collator=collator,
+        sampler=BucketSampler(lengths, batch_size=settings.batch_size, seed=seed, buckets=settings.length_buckets),
+        collator=Collator(pad_id),
         answer_only_logits=settings.answer_only_logits,
-        checkpoint_folder=checkpoint_folder,
+        checkpoint_folder=run_dir / FOLDER,
         save_adapter=save_adapter,
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(
-        Flow(
-            settings,
-            sampler=sampler,
-            steps_per_epoch=epoch_steps,
-            has_validation=len(validation_rows) > 0,
-            best_folder=checkpoint_folder if keep_best else None,
-            cancellation=cancellation,
-            collator=collator,
-            on_step=on_step,
-        )
-    )
+    _steer(trainer, settings, keep_best=keep_best, cancellation=cancellation, on_step=on_step)
     if resume_from is not None:
         refuse_other_rows(resume_from, rows_sha256(rows, validation_rows))
         attached.load_weights(resume_from / ADAPTER_FOLDER)
@@ -138,6 +121,30 @@ def train(
     if cancellation.requested:
         raise Cancelled(f"training saved at step {trainer.state.global_step}")
     return _result(trainer, settings, seconds, keep_best=keep_best)
+
+
+def _steer(
+    trainer: AdapterTrainer,
+    settings: TrainerConfig,
+    *,
+    keep_best: bool,
+    cancellation: Cancellation,
+    on_step: Callable[[StepReport], None],
+) -> None:
+    """Give the trainer our rules for evaluations, checkpoints, stopping and reports."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(
+        Flow(
+            settings,
+            sampler=trainer.sampler,
+            steps_per_epoch=steps_per_epoch(len(trainer.sampler), settings),
+            has_validation=trainer.eval_dataset is not None,
+            best_folder=trainer.checkpoint_folder if keep_best else None,
+            cancellation=cancellation,
+            collator=trainer.data_collator,
+            on_step=on_step,
+        )
+    )
 
 
 def autocast_dtype(settings: TrainerConfig, compute_dtype: torch.dtype) -> torch.dtype:
