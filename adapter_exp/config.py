@@ -24,7 +24,7 @@ from adapter_exp.training.specs import TrainerConfig
 if TYPE_CHECKING:
     AnyTaskConfig = TaskConfig
 else:  # one arm per registered task, told apart by its name
-    AnyTaskConfig = Annotated[Union[tuple(map(config_class, task_names()))], Field(discriminator="name")]  # noqa: UP007
+    AnyTaskConfig = Annotated[Union[tuple(map(config_class, task_names()))], Field(discriminator="name")]  # noqa: UP007 - made at run time
 
 # What does not change a run's numbers, and so not its identity.
 _NOT_IDENTITY = ("resume", "tracking", "cache_dir", "output_dir")

@@ -39,7 +39,7 @@ def _import_bitsandbytes() -> None:
     if missing:
         sys.modules["kernels"] = None  # type: ignore[assignment]  # the documented way to make an import fail
     try:
-        import bitsandbytes  # noqa: F401
+        import bitsandbytes  # noqa: F401 - imported now, while the lookup is blocked
     finally:
         if missing:
             del sys.modules["kernels"]
