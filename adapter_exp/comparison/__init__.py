@@ -1,0 +1,1 @@
+"""Compares runs from their records and predictions alone."""

@@ -1,0 +1,275 @@
+"""What a comparison holds, as plain values: every table, plot and sentence is made from these numbers and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from adapter_exp.evaluation.predictions import Prediction
+from adapter_exp.tracking.record import RecordData
+
+Verdict = Literal["higher", "lower", "tie", "withheld", "not_measured"]
+"""What a test shows; a tie is a difference that was not shown, never a proof of equality."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval; the ends are None where no interval can be had."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why something is refused, split, warned of or withheld, ready for any language.
+
+    Attributes:
+        code: names the sentence in ``report.texts``.
+        values: what the sentence shows.
+    """
+
+    code: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as read from its folder.
+
+    Attributes:
+        predictions: by (task, ``base`` or ``adapted``), in the file's order; a task of an imported record has none.
+        imported: whether the record holds figures from elsewhere, without predictions for some of its tasks.
+    """
+
+    folder: Path
+    record: RecordData
+    predictions: Mapping[tuple[str, str], tuple[Prediction, ...]]
+    imported: bool = False
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A run or folder that takes no part, and why."""
+
+    folder: Path
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        name: short and unique in its group, made of the kind and of what varies: ``lora r=16``.
+        kind: the adapter's kind; a base model alone (``none``) is no configuration.
+        quantization: of its base: ``nf4``, ``int8`` or ``none``.
+        axes: the configuration keys that vary within the group, dotted, and this configuration's values.
+        runs: one for each seed, in the order of the seeds.
+    """
+
+    name: str
+    kind: str
+    quantization: str
+    axes: Mapping[str, Any]
+    runs: tuple[Run, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, in order."""
+        return tuple(int(run.record["seed"]) for run in self.runs)
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One configuration on one metric, averaged over its seeds.
+
+    Attributes:
+        base: the base model at the configuration's own quantisation, on the same items.
+        change: adapted minus base, paired by item.
+        relative: ``change`` as a share of the base; None when the base scored 0.
+        p, p_holm: of the paired test against the base, raw and after Holm over the configurations of the group.
+        test: ``mcnemar`` or ``sign_flip``; None where there is no test.
+        verdict: after Holm and after the gates.
+        by_seed: the metric of each seed's run, in the order of ``Configuration.seeds``.
+        seed_sd: standard deviation of ``by_seed`` (n - 1); None for one seed.
+    """
+
+    configuration: str
+    base: Estimate | None
+    adapted: Estimate
+    change: Estimate | None
+    relative: Estimate | None
+    p: float | None
+    p_holm: float | None
+    test: str | None
+    verdict: Verdict
+    by_seed: tuple[float, ...]
+    seed_sd: float | None
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """Two configurations on one metric: ``first`` minus ``second``, paired by item.
+
+    Attributes:
+        relative: the difference as a share of ``second``'s score; None when that is 0.
+        p_holm: after Holm over all pairs of the group on this metric.
+        verdict: ``higher`` when ``first`` is.
+    """
+
+    first: str
+    second: str
+    difference: Estimate
+    relative: Estimate | None
+    p: float | None
+    p_holm: float | None
+    test: str | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class MetricComparison:
+    """One metric of one task over all configurations.
+
+    Attributes:
+        base: the base model's score by quantisation.
+        trivial: score of the best answer that needs no model, where the task has one.
+        rows: in the order of ``Group.configurations``; a configuration without the metric has no row.
+        pairs: every pair of configurations once, for the primary metric of a task as for the others.
+        places: names of configurations that share a place, best first, highest score first within a place: each cannot
+            be told apart from the first of its place.
+        smallest_difference: the change from the base that the first step of the corrected test finds with a
+            probability of 80 %; None without intervals.
+        smallest_pair_difference: the same between two configurations.
+    """
+
+    name: str
+    base: Mapping[str, Estimate]
+    trivial: float | None
+    rows: tuple[MetricRow, ...]
+    pairs: tuple[PairRow, ...]
+    places: tuple[tuple[str, ...], ...]
+    smallest_difference: float | None
+    smallest_pair_difference: float | None
+
+
+@dataclass(frozen=True)
+class TaskComparison:
+    """One task over all configurations; ``metrics`` begins with the primary one.
+
+    Attributes:
+        role: ``special`` or ``general``.
+        items, documents: evaluated items, and the groups (documents, premises) that were resampled; None for figures
+            that were imported without predictions.
+    """
+
+    name: str
+    role: str
+    primary: str
+    items: int | None
+    documents: int | None
+    metrics: tuple[MetricComparison, ...]
+
+
+@dataclass(frozen=True)
+class BalanceRow:
+    """Gain against forgetting of one configuration, on the primary metric of the special and the general task.
+
+    Attributes:
+        gain, forgetting: paired changes on the special and on the general task (below 0: forgotten).
+        published: sum of the relative changes of macro F1 (where the task has none: of the primary metric) on both
+            tasks, the balance score of the published report; None when a base scored 0.
+        absolute: sum of the absolute changes of the same metrics.
+        on_front: probability over the resamples that no configuration is better in gain, forgetting and trainable
+            parameters at once; None without predictions.
+    """
+
+    configuration: str
+    special: str
+    general: str
+    gain: Estimate
+    forgetting: Estimate
+    published: Estimate | None
+    absolute: Estimate | None
+    on_front: float | None
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What one configuration cost, medians over its seeds; None where a record does not say.
+
+    Attributes:
+        share: trainable parameters as a share of the base's.
+        wall_s, training_s: of the whole run, and of its training phase.
+    """
+
+    configuration: str
+    trainable_parameters: int | None
+    share: float | None
+    saved_bytes: int | None
+    wall_s: float | None
+    training_s: float | None
+    tokens_per_s: float | None
+    peak_rss_bytes: int | None
+    peak_device_bytes: int | None
+
+
+@dataclass(frozen=True)
+class FailedGate:
+    """A gate that failed in a run; ``withholds`` are the verdicts that it takes away (none: it only warns)."""
+
+    configuration: str
+    seed: int | None
+    task: str | None
+    model: str | None
+    name: str
+    reason: Reason
+    withholds: frozenset[Verdict]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that can be compared: the same base checkpoint, items and generation settings.
+
+    Attributes:
+        facts: what all runs share, for the section on what was compared: ``model``, ``checkpoint_sha256``,
+            ``versions``, ``data`` (task -> split -> statistics with ``fingerprint``), and so on.
+        varying: dotted keys of the configuration that differ between configurations, the seed left out.
+        tried: runs that were compared; a winner is the best of so many.
+        warnings: differences that do not forbid the comparison but have to be told (budgets, library versions).
+    """
+
+    facts: Mapping[str, Any]
+    varying: tuple[str, ...]
+    configurations: tuple[Configuration, ...]
+    tasks: tuple[TaskComparison, ...]
+    balance: tuple[BalanceRow, ...]
+    costs: tuple[CostRow, ...]
+    gates: tuple[FailedGate, ...]
+    warnings: tuple[Reason, ...]
+    tried: int
+
+    def configuration(self, name: str) -> Configuration:
+        """The configuration of that name."""
+        return next(one for one in self.configurations if one.name == name)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All groups, the runs that take no part, and why the runs fell into several groups.
+
+    Attributes:
+        split: for each group after the first, how it differs from the first.
+        resamples, confidence, alpha: of the statistics.
+    """
+
+    groups: tuple[Group, ...]
+    refused: tuple[Refused, ...]
+    split: tuple[Reason, ...]
+    resamples: int
+    confidence: float
+    alpha: float

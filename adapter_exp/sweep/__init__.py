@@ -1,0 +1,1 @@
+"""Multirun sweeps: what is shared between jobs, what survives when one breaks."""
