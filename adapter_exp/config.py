@@ -17,7 +17,8 @@ from adapter_exp.config_faults import faults_of, nearest
 from adapter_exp.errors import UserError
 from adapter_exp.models.specs import ModelConfig, QuantizationConfig
 from adapter_exp.tasks.config import TaskConfig
-from adapter_exp.tasks.registry import config_class, task_names
+from adapter_exp.tasks.metrics import metric_names
+from adapter_exp.tasks.registry import build_task, config_class, task_names
 from adapter_exp.tracking.specs import TrackingConfig
 from adapter_exp.training.specs import TrainerConfig
 
@@ -27,7 +28,7 @@ else:  # one arm per registered task, told apart by its name
     AnyTaskConfig = Annotated[Union[tuple(map(config_class, task_names()))], Field(discriminator="name")]  # noqa: UP007 - made at run time
 
 # What does not change a run's numbers, and so not its identity.
-_NOT_IDENTITY = ("resume", "tracking", "cache_dir", "output_dir")
+_NOT_IDENTITY = ("resume", "resume_sweep", "isolate", "tracking", "cache_dir", "output_dir")
 
 # How OmegaConf writes a value that the user has to give.
 _MISSING = "???"
@@ -56,6 +57,7 @@ class EvalConfig(_Section):
         batch_size: prompts per generation batch.
         validation: score the adapted model on the trained task's validation split too.
         resamples: bootstrap draws of every interval.
+        objective: ``task/metric`` on validation that a sweep searches by; None: the trained task's primary metric.
     """
 
     special: tuple[TaskName, ...] | None = None
@@ -64,6 +66,7 @@ class EvalConfig(_Section):
     batch_size: Annotated[int, Field(strict=True, ge=1)] = 32
     validation: bool = True
     resamples: Annotated[int, Field(strict=True, ge=100, le=100_000)] = 2000
+    objective: Annotated[str, Field(pattern=r"^\w+/\w+$")] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -89,6 +92,8 @@ class Config(_Section):
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     resume: Literal["never", "auto"] = "never"
+    resume_sweep: str | None = None
+    isolate: Literal["none", "process"] = "none"
     cache_dir: str = Field(min_length=1)
     output_dir: str = Field("outputs", min_length=1)
 
@@ -98,6 +103,29 @@ class Config(_Section):
             if name != self.task.name and name not in self.eval.tasks:
                 raise ValueError(f"eval.tasks.{name}: is missing; eval scores this task, so give it its settings")
         return self
+
+    @model_validator(mode="after")
+    def _known_objective(self) -> Config:
+        wanted = self.eval.objective
+        if wanted is None:
+            return self
+        known = [f"{self.task.name}/{metric}" for metric in metric_names(build_task(self.task))]
+        if wanted not in known:
+            raise ValueError(
+                f"eval.objective: '{wanted}' is not measured on validation.{nearest(wanted, known)} "
+                f"Use one of: {', '.join(known)}"
+            )
+        if not self.eval.validation:
+            raise ValueError(f"eval.objective: '{wanted}' needs the scores on validation; set eval.validation=true")
+        return self
+
+    @property
+    def objective(self) -> tuple[str, str]:
+        """Task and metric on validation that a sweep searches by."""
+        if self.eval.objective is None:
+            return self.task.name, build_task(self.task).primary
+        task, _, metric = self.eval.objective.partition("/")
+        return task, metric
 
     @property
     def _special_names(self) -> tuple[str, ...]:
@@ -126,6 +154,7 @@ class Config(_Section):
     def identity(self) -> dict[str, Any]:
         """The plain values that decide a run's numbers."""
         values = self.model_dump(mode="json", exclude=set(_NOT_IDENTITY))
+        del values["eval"]["objective"]
         values["eval"]["tasks"] = {
             task.name: task.model_dump(mode="json") for task in (*self.special_tasks, *self.general_tasks)
         }

@@ -19,6 +19,7 @@ PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$": "up to 80 letters, digits, '.', '_' and '-', starting with a letter or digit",
     r"^[A-Za-z][A-Za-z0-9_]*$": "a package's import name without dots: letters, digits and '_', starting with a letter",
     r"^[\w.-]+(/[\w.-]+)?$": "owner/name as on the hub",
+    r"^\w+/\w+$": "TASK/METRIC, as in nerus/micro_f1",
     r"^\w+$": "one word of letters and digits",
     r"^[A-Z][A-Z0-9_]*$": "capital letters, digits and '_', starting with a letter",
 }

@@ -13,7 +13,7 @@ from adapter_exp.adapters.manifest import ADAPTER_FOLDER
 from adapter_exp.config import Config
 from adapter_exp.evaluation.evaluate import Evaluation
 from adapter_exp.evaluation.run_gates import TrainingEvidence
-from adapter_exp.models.base import Base, load_base
+from adapter_exp.models.base import Base, load_base, prove_unchanged
 from adapter_exp.models.weights import weights_sha256
 from adapter_exp.preparation import Prepared, adapter_spec, base_model, checked_data, prepare, saved_folder, trains
 from adapter_exp.recording import (
@@ -28,16 +28,17 @@ from adapter_exp.recording import (
     write_items,
 )
 from adapter_exp.resume import find_unfinished, refuse_used, remove_unused
-from adapter_exp.scoring import judge, score, score_validation
-from adapter_exp.session import Session, open_session
-from adapter_exp.tracking.record import RecordData
+from adapter_exp.scoring import judge, score_adapted, score_base, score_validation
+from adapter_exp.session import InSweep, Session, open_session
+from adapter_exp.tracking.record import RECORD_FILE, RecordData
 
 
-def run_experiment(config: Config, run_dir: Path) -> RecordData:
+def run_experiment(config: Config, run_dir: Path, *, in_sweep: InSweep | None = None) -> RecordData:
     """Run one experiment and return its record.
 
     Args:
         run_dir: the run's folder, without a run in it; with ``resume=auto`` an unfinished run's takes its place.
+        in_sweep: given for a job of a sweep, which goes on with an unfinished run of its own in ``run_dir``.
 
     Raises:
         UserError: bad input.
@@ -46,15 +47,15 @@ def run_experiment(config: Config, run_dir: Path) -> RecordData:
     cache_dir = Path(config.cache_dir).expanduser()
     try:
         data = checked_data(config, cache_dir)
-        unfinished = find_unfinished(Path(config.output_dir), config.sha256) if config.resume == "auto" else None
+        unfinished = _unfinished(config, run_dir, in_sweep)
         refuse_used(run_dir, unfinished)
     except BaseException:
         remove_unused(run_dir)  # nothing was done: leave no empty folder behind
         raise
-    if unfinished is not None:
+    if unfinished not in (None, run_dir):
         remove_unused(run_dir)
-    with open_session(config, unfinished or run_dir) as session:
-        if config.resume == "auto":
+    with open_session(config, unfinished or run_dir, in_sweep) as session:
+        if config.resume == "auto" or unfinished:
             session.note(f"going on with {unfinished}" if unfinished else "no unfinished run of this configuration")
         with session.phase("load base"):
             base = load_base(base_model(config), config.quantization, cache_dir=cache_dir, device=config.device)
@@ -62,24 +63,31 @@ def run_experiment(config: Config, run_dir: Path) -> RecordData:
         record_inputs(session, config, base, tasks)
         if trains(config):
             show_example(session, tasks[0])
-        before = score(session, config, base, tasks, "base")
+        before = score_base(session, config, base, tasks)
         if config.adapter.kind == "none":
             judge(session, config, tasks, before, None, None)
         else:
             _with_adapter(session, config, base, tasks, before)
+            prove_unchanged(base)  # the next job of a sweep gets this very model
     return session.record.data
+
+
+def _unfinished(config: Config, run_dir: Path, in_sweep: InSweep | None) -> Path | None:
+    """The folder of the run to go on with, if there is one."""
+    if in_sweep is not None:
+        return run_dir if (run_dir / RECORD_FILE).is_file() else None
+    return find_unfinished(Path(config.output_dir), config.sha256) if config.resume == "auto" else None
 
 
 def _with_adapter(
     session: Session, config: Config, base: Base, tasks: Sequence[Prepared], before: Mapping[str, Evaluation]
 ) -> None:
     """Put the adapter on, train it unless it was saved, score it, and take it off again whatever happens."""
-    base_sha256 = weights_sha256(base.model)
     attached = _adapter(session, config, base)
     try:
         record_adapter(session, attached)
-        training = _train(session, config, base, attached, tasks[0], base_sha256) if trains(config) else None
-        after = score(session, config, base, tasks, "adapted")
+        training = _train(session, config, base, attached, tasks[0]) if trains(config) else None
+        after = score_adapted(session, config, base, tasks)
         if training is not None and config.eval.validation:
             score_validation(session, config, base, tasks[0])
         items = read_items(saved_folder(config) or session.run_dir / ADAPTER_FOLDER)
@@ -103,9 +111,7 @@ def _adapter(session: Session, config: Config, base: Base) -> Attached:
     return attach(base.model, adapter_spec(config), quantization=config.quantization.kind)
 
 
-def _train(
-    session: Session, config: Config, base: Base, attached: Attached, prepared: Prepared, base_sha256: str
-) -> TrainingEvidence:
+def _train(session: Session, config: Config, base: Base, attached: Attached, prepared: Prepared) -> TrainingEvidence:
     from adapter_exp.training.checkpoints import newest_checkpoint
     from adapter_exp.training.flow import StepReport
     from adapter_exp.training.train import train
@@ -146,5 +152,5 @@ def _train(
     save(folder)
     write_items(folder, prepared.task.name, training_items(prepared))
     record_training(session, prepared, result, folder)
-    hashes = base_sha256, weights_sha256(base.model)
+    hashes = base.weights_sha256, weights_sha256(base.model)
     return training_evidence(prepared, attached, result, adapter_folder=folder, base_hashes=hashes)

@@ -1,6 +1,7 @@
 """The single entrypoint of experiments: parse, validate, run.
 
     python -m adapter_exp.run adapter=lora adapter.r=16 task=nerus
+    python -m adapter_exp.run -m adapter=lora adapter.r=4,8,16 seed=0,1,2
 
 Only Hydra is imported at module level, so that ``--cfg job``, ``--info`` and completion answer at once.
 """
@@ -9,16 +10,15 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+import adapter_exp.resolvers  # noqa: F401 - the configuration asks for its names
 from adapter_exp.files import conf_folder
 
 EXIT_FAILED = 1
@@ -26,18 +26,12 @@ EXIT_USER_ERROR = 2
 EXIT_CANCELLED = 130
 
 
-# One name per process: Hydra asks several times, and the jobs of a sweep have folders of their own below it.
-_RUN_NAME = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
-OmegaConf.register_new_resolver("run_name", lambda: _RUN_NAME, replace=True)
-
-
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
 def _job(config: DictConfig) -> None:
+    """One run; the jobs of a sweep are started by its launcher, see ``hydra_plugins``."""
     try:
         _experiment(config)
-    except (Exception, KeyboardInterrupt) as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # the other jobs of the sweep go on
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever ended it is told in one line
         _end(error)  # here, because Hydra adds a line of its own to what it passes on
 
 
@@ -58,13 +52,28 @@ def _experiment(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """Run the command line; exit code 0 ok, 1 failed, 2 bad input, 130 cancelled."""
+    """Run the command line; exit code 0 ok, 1 failed (of a sweep: any job), 2 bad input, 130 cancelled."""
     # Hydra otherwise prints several lines of its own and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    ended_by: BaseException | None = None
     try:
+        if any(argument.startswith("resume_sweep=") for argument in sys.argv):
+            from adapter_exp.sweep.arguments import resumed_arguments
+
+            sys.argv[1:] = resumed_arguments(sys.argv[1:])
         _job()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever ended it is told in one line
-        _end(error)
+        ended_by = error
+    every_job_ok = _close_sweep(ended_by)
+    if ended_by is not None:
+        _end(ended_by)
+    sys.exit(0 if every_job_ok else EXIT_FAILED)
+
+
+def _close_sweep(ended_by: BaseException | None) -> bool:
+    """End the sweep that this command ran, if it did; whether all of its jobs went well."""
+    module = sys.modules.get("adapter_exp.sweep.sweep")
+    return True if module is None else bool(module.close_current(ended_by))
 
 
 def _end(error: BaseException) -> NoReturn:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from adapter_exp.config import Config
-from adapter_exp.evaluation.evaluate import Evaluation, evaluate, evaluation_key
-from adapter_exp.evaluation.predictions import write_predictions
+from adapter_exp.evaluation.base_scores import base_predictions, cache_key
+from adapter_exp.evaluation.evaluate import Evaluation, evaluate, evaluation_key, summarise
+from adapter_exp.evaluation.predictions import Prediction, write_predictions
 from adapter_exp.evaluation.run_gates import TaskEvidence, TrainingEvidence, TrainingItems, run_gates
 from adapter_exp.evaluation.statistics import Interval, paired_change
 from adapter_exp.models.base import Base
@@ -15,31 +18,65 @@ from adapter_exp.preparation import Prepared
 from adapter_exp.report.progress import Phase
 from adapter_exp.session import Session
 from adapter_exp.tasks.protocol import Split
+from adapter_exp.tracking.resources import processor_name
 
 PREDICTIONS_FOLDER = "predictions"
 
 
-def score(
-    session: Session, config: Config, base: Base, tasks: Sequence[Prepared], label: Literal["base", "adapted"]
-) -> dict[str, Evaluation]:
-    """Score the model as it is now on every scored task's test items; each task's results are kept at once."""
+def score_base(session: Session, config: Config, base: Base, tasks: Sequence[Prepared]) -> dict[str, Evaluation]:
+    """Score the base on every scored task's test items, from disk where these very answers are kept already."""
     results: dict[str, Evaluation] = {}
+    keys = {prepared.task.name: _key(config, base, prepared) for prepared in scored(tasks)}
+    from_disk = {}
+    for prepared in scored(tasks):
+        name = prepared.task.name
+        with session.phase(f"score base {name}", unit="answers") as shown:
+            results[name], from_disk[name] = _base_scores(config, base, prepared, keys[name], shown)
+        if from_disk[name]:
+            session.note(f"{name}: the base's answers are known already")
+        _keep(session, "base", name, results)
+    trivial = {p.task.name: _trivial(p, results[p.task.name]) for p in scored(tasks)}
+    session.record.update("evaluation", {"baseline": trivial, "keys": keys, "base_from_cache": from_disk})
+    return results
+
+
+def score_adapted(session: Session, config: Config, base: Base, tasks: Sequence[Prepared]) -> dict[str, Evaluation]:
+    """Score the model with its adapter on the same items; each task's results are kept at once."""
+    results: dict[str, Evaluation] = {}
+    for prepared in scored(tasks):
+        name = prepared.task.name
+        with session.phase(f"score adapted {name}", unit="answers") as shown:
+            results[name] = _evaluate(config, base, prepared, "test", shown)
+        _keep(session, "adapted", name, results)
+    return results
+
+
+def scored(tasks: Sequence[Prepared]) -> list[Prepared]:
+    """The tasks that are scored on test; one that is only trained is not."""
+    return [prepared for prepared in tasks if prepared.data.role != "trained"]
+
+
+def _keep(session: Session, label: str, name: str, results: Mapping[str, Evaluation]) -> None:
     folder = session.run_dir / PREDICTIONS_FOLDER
     folder.mkdir(exist_ok=True)
-    for prepared in tasks:
-        name = prepared.task.name
-        if prepared.data.role == "trained":
-            continue
-        with session.phase(f"score {label} {name}", unit="answers") as shown:
-            results[name] = _evaluate(config, base, prepared, "test", shown)
-        write_predictions(folder / f"{name}.{label}.jsonl", results[name].predictions)
-        session.record.update("evaluation", {label: {task: _plain(result.metrics) for task, result in results.items()}})
-    if label == "base":
-        trivial = {p.task.name: _trivial(p, results[p.task.name]) for p in tasks if p.task.name in results}
-        session.record.update("evaluation", {"baseline": trivial})
-        keys = {task.task.name: _key(config, base, task) for task in tasks if task.data.role != "trained"}
-        session.record.update("evaluation", {"keys": keys})
-    return results
+    write_predictions(folder / f"{name}.{label}.jsonl", results[name].predictions)
+    session.record.update("evaluation", {label: {task: _plain(result.metrics) for task, result in results.items()}})
+
+
+def _base_scores(config: Config, base: Base, prepared: Prepared, key: str, shown: Phase) -> tuple[Evaluation, bool]:
+    started = time.perf_counter()
+    made: list[Evaluation] = []
+
+    def ask() -> list[Prediction]:
+        made.append(_evaluate(config, base, prepared, "test", shown))
+        return made[0].predictions
+
+    cached = cache_key(key, double_quant=config.quantization.double_quant, processor=processor_name(base.device))
+    rows, known = base_predictions(Path(config.cache_dir).expanduser(), cached, ask)
+    if made:
+        return made[0], False
+    seconds = time.perf_counter() - started
+    return summarise(prepared.task, rows, seconds=seconds, resamples=config.eval.resamples, seed=config.seed), known
 
 
 def score_validation(session: Session, config: Config, base: Base, prepared: Prepared) -> None:

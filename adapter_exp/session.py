@@ -23,6 +23,20 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EndStatus = Literal["failed", "oom", "cancelled"]
+PROGRESS_FILE = "progress.json"
+
+
+@dataclass(frozen=True)
+class InSweep:
+    """How a job of a sweep differs from a run of its own.
+
+    Attributes:
+        console: where it writes, since the terminal belongs to the sweep.
+        parent_run_id: MLflow's id of the sweep's run, None when there is none.
+    """
+
+    console: Console
+    parent_run_id: str | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ class Session:
 
 
 @contextmanager
-def open_session(config: Config, run_dir: Path) -> Iterator[Session]:
+def open_session(config: Config, run_dir: Path, in_sweep: InSweep | None = None) -> Iterator[Session]:
     """Open the record and MLflow around the block, and close both as it ended.
 
     Whatever ends the block is raised again, after the record says ``cancelled``, ``oom`` or ``failed`` with the
@@ -59,7 +73,7 @@ def open_session(config: Config, run_dir: Path) -> Iterator[Session]:
     Raises:
         UserError: if a living process holds the folder.
     """
-    console = make_console()
+    console = make_console() if in_sweep is None else in_sweep.console
     with _folder_of_its_own(run_dir):
         former = _former_mlflow_run(run_dir)  # before the new record takes the old one's place
         reset_peak_device()
@@ -72,12 +86,17 @@ def open_session(config: Config, run_dir: Path) -> Iterator[Session]:
         )
         if former is not None:  # a kill before MLflow is open must not lose it
             note_tracking(record, logged=False, run_id=former, reason="not opened")
-        phases, progress, cancellation = Phases(), Progress(console), Cancellation()
+        progress = Progress(console, **({} if in_sweep is None else {"status_file": run_dir / PROGRESS_FILE}))
+        phases, cancellation = Phases(), Cancellation()
         with cancellation.listening(), _recorded_end(record, phases):
             shown = progress.phase("open MLflow") if config.tracking.kind == "mlflow" else contextlib.nullcontext()
             with phases.phase("open MLflow"), shown:
                 tracker = MlflowRun.open(
-                    record, config.tracking, output_root=Path(config.output_dir), go_on_with=former
+                    record,
+                    config.tracking,
+                    output_root=Path(config.output_dir),
+                    go_on_with=former,
+                    **({} if in_sweep is None else {"parent_run_id": in_sweep.parent_run_id}),
                 )
             try:
                 yield Session(run_dir, record, tracker, cancellation, phases, progress, console)

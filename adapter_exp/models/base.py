@@ -13,6 +13,7 @@ from adapter_exp.models.quiet import quiet_libraries
 from adapter_exp.models.shape import ModelShape, shape_of_folder
 from adapter_exp.models.sources import resolve
 from adapter_exp.models.tokenizer import load_tokenizer
+from adapter_exp.models.weights import weights_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ class Base:
         model: frozen (no parameter requires a gradient), in eval mode, on ``device``.
         checkpoint_sha256: identity of the unquantised checkpoint; an adapter belongs to one.
         quantization: ``none``, ``nf4`` or ``int8``.
+        weights_sha256: of the weights as they were loaded, see ``weights.weights_sha256``.
         notes: lines to show the user (dtype chosen and why, special tokens handled and how).
     """
 
@@ -41,6 +43,7 @@ class Base:
     quantization: str
     compute_dtype: torch.dtype
     device: torch.device
+    weights_sha256: str
     notes: tuple[str, ...] = ()
 
 
@@ -76,6 +79,17 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, *, cache_dir
     return _resident[1]
 
 
+def prove_unchanged(base: Base) -> None:
+    """Check that the weights are those that were loaded; a base that is not is let go of, so that no other run uses it.
+
+    Raises:
+        RuntimeError: when a weight has changed.
+    """
+    if weights_sha256(base.model) != base.weights_sha256:
+        release_base()
+        raise RuntimeError("the base weights are not those that were loaded: an adapter was not taken off as a whole")
+
+
 def release_base() -> None:
     """Let go of the resident base and give its memory back."""
     global _resident
@@ -109,6 +123,7 @@ def _load(request: _Request) -> Base:
         quantization=request.quantization.kind,
         compute_dtype=dtype,
         device=device,
+        weights_sha256=weights_sha256(model),
         notes=(f"Compute dtype {reason}.", *tokenizer_notes),
     )
 

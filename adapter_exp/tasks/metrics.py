@@ -5,7 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from adapter_exp.tasks.protocol import Task
+
 Array = NDArray[np.float64]
+
+
+class _Nothing(dict[str, Array]):
+    """Sums over no items: every statistic is 0."""
+
+    def __missing__(self, key: str) -> Array:
+        return np.zeros(())
+
+
+def metric_names(task: Task) -> tuple[str, ...]:
+    """Names of all metrics of ``task``; nothing is read for it."""
+    return tuple(task.aggregate(_Nothing()))
 
 
 def ratio(part: Array, whole: Array) -> Array:

@@ -74,6 +74,17 @@ def device_name(device: Any) -> str:
     return "cpu" if torch is None or device.type == "cpu" else str(torch.cuda.get_device_name(device))
 
 
+def processor_name(device: Any) -> str:
+    """What computes on ``device`` (a ``torch.device``): the GPU's name, or the CPU's kind and instruction set."""
+    import platform
+
+    import torch
+
+    if device.type != "cpu":
+        return device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
 def _torch_with_cuda() -> Any | None:
     """The torch module when it is loaded and sees a GPU; a process that never imported torch used no device."""
     torch = sys.modules.get("torch")
