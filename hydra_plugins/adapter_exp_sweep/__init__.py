@@ -1,0 +1,1 @@
+"""Hydra plugins: the launcher of sweeps that survive, and Optuna on top of it."""
