@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import resource
 import sys
 import time
@@ -11,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 STATUS_FILE = Path("/proc/self/status")
+CLEAR_FILE = Path("/proc/self/clear_refs")
+CLEAR_PEAK = "5"  # proc(5): since Linux 4.0, resets the high-water mark of the resident memory
 
 
 class Phases:
@@ -40,11 +45,7 @@ class Phases:
 
 
 def peak_rss_bytes() -> int:
-    """Largest resident memory of this process since it began.
-
-    In a sweep within one process, later runs report at least what earlier ones reached: the kernel keeps one high-water
-    mark per process.
-    """
+    """Largest resident memory of this process since ``reset_peaks``, or since it began where that cannot be had."""
     if STATUS_FILE.is_file():
         # Not getrusage: its ru_maxrss starts from the parent's at fork and survives exec, so a run started by a large
         # process (a sweep, a test session) would report that one's memory.
@@ -61,11 +62,37 @@ def peak_device_bytes() -> int | None:
     return None if torch is None else int(torch.cuda.max_memory_allocated()) or None
 
 
+def reset_peaks() -> bool:
+    """Start new peaks of process and device, so that runs of one process do not inherit each other's.
+
+    Memory that nothing uses any more is given back first; a resident base stays, and counts.
+
+    Returns:
+        Whether the process's peak begins anew; only Linux can do that, and only where ``/proc`` may be written.
+    """
+    gc.collect()
+    _give_back_free_memory()
+    reset_peak_device()
+    try:
+        CLEAR_FILE.write_text(CLEAR_PEAK, encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
 def reset_peak_device() -> None:
-    """Start a new peak on the CUDA device, so that runs of one process do not inherit each other's."""
+    """Start a new peak on the CUDA device; cached blocks that nothing uses go back to it."""
     torch = _torch_with_cuda()
     if torch is not None:
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+
+
+def _give_back_free_memory() -> None:
+    """Hand what the C library keeps of freed memory to the kernel; otherwise the last run's heap is the next one's."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # C libraries other than glibc have no malloc_trim
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def device_name(device: Any) -> str:
