@@ -28,7 +28,7 @@ else:  # one arm per registered task, told apart by its name
     AnyTaskConfig = Annotated[Union[tuple(map(config_class, task_names()))], Field(discriminator="name")]  # noqa: UP007 - made at run time
 
 # What does not change a run's numbers, and so not its identity.
-_NOT_IDENTITY = ("resume", "resume_sweep", "isolate", "tracking", "cache_dir", "output_dir")
+_NOT_IDENTITY = ("resume", "resume_sweep", "isolate", "lang", "tracking", "cache_dir", "output_dir")
 
 # How OmegaConf writes a value that the user has to give.
 _MISSING = "???"
@@ -94,6 +94,7 @@ class Config(_Section):
     resume: Literal["never", "auto"] = "never"
     resume_sweep: str | None = None
     isolate: Literal["none", "process"] = "none"
+    lang: Literal["en", "ru"] = "en"
     cache_dir: str = Field(min_length=1)
     output_dir: str = Field("outputs", min_length=1)
 

@@ -31,7 +31,7 @@ def locked(run_dir: Path) -> Iterator[None]:
 
 def find_unfinished(output_root: Path, config_hash: str) -> Path | None:
     """The newest run folder of this configuration that did not end well and that no living process holds."""
-    found = [path for path in _records(output_root) if _is_unfinished(path, config_hash) and _is_free(path.parent)]
+    found = [path for path in _records(output_root) if _is_unfinished(path, config_hash) and is_free(path.parent)]
     return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
 
 
@@ -67,7 +67,8 @@ def _is_unfinished(record: Path, config_hash: str) -> bool:
     return isinstance(data, dict) and data.get("config_hash") == config_hash and data.get("status") != "ok"
 
 
-def _is_free(run_dir: Path) -> bool:
+def is_free(run_dir: Path) -> bool:
+    """Whether no living process holds the run folder."""
     try:
         with locked(run_dir):
             return True

@@ -153,10 +153,11 @@ def _close_well(record: RunRecord, phases: Phases, run_dir: Path) -> None:
 def _close_badly(record: RunRecord, error: BaseException) -> None:
     # A full disk is one of the ways a run ends; it must not hide the reason behind its own error.
     with contextlib.suppress(OSError):
-        record.fail(error, status=_end_status(error))
+        record.fail(error, status=end_status(error))
 
 
-def _end_status(error: BaseException) -> EndStatus:
+def end_status(error: BaseException) -> EndStatus:
+    """How a record tells what ended its run."""
     if isinstance(error, Cancelled | KeyboardInterrupt):
         return "cancelled"
     # torch's own class exists on CPU builds too; its CPU allocator raises RuntimeError with this text instead.

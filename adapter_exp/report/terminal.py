@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich import box
 from rich.console import Console
@@ -21,9 +21,9 @@ LABEL_WIDTH = 13
 VERDICT_STYLE = {words.HIGHER: "green", words.LOWER: "magenta", words.WITHHELD: "yellow"}
 
 
-def make_console(*, stderr: bool = False) -> Console:
+def make_console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
     """A console of 80 to 120 columns; in a file or pipe it is plain text without control codes."""
-    console = Console(stderr=stderr, highlight=False)
+    console = Console(stderr=stderr, file=file, highlight=False)
     wanted = console.width if console.is_terminal else FILE_WIDTH
     console.width = min(max(wanted, MIN_WIDTH), MAX_WIDTH)
     return console

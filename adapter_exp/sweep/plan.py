@@ -1,0 +1,141 @@
+"""The jobs of a sweep before the first one starts: composed, checked, numbered, and ordered by their base."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from adapter_exp.config import Config, parse_config
+from adapter_exp.errors import UserError
+from adapter_exp.sweep.ledger import JobEntry
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """One job of a sweep.
+
+    Attributes:
+        overrides: of the command line, as Hydra's sweeper gives them.
+        number: of its folder below the sweep's.
+    """
+
+    overrides: tuple[str, ...]
+    config: Config
+    number: int
+
+    @property
+    def config_hash(self) -> str:
+        """Identity of the job."""
+        return self.config.sha256
+
+
+def plan_jobs(
+    loader: ConfigLoader, master: DictConfig, job_overrides: Sequence[Sequence[str]], known: Iterable[JobEntry]
+) -> list[PlannedJob]:
+    """Compose and check all jobs.
+
+    Args:
+        known: jobs in the ledger; one of them keeps its number.
+
+    Returns:
+        one job for each list of overrides, in their order; equal configurations get the same number.
+
+    Raises:
+        UserError: with all faults of all jobs.
+    """
+    numbers = {entry.config_hash: entry.number for entry in known}
+    jobs: list[PlannedJob] = []
+    faults: dict[str, list[tuple[str, ...]]] = {}
+    checks = _Checks()
+    for overrides in map(tuple, job_overrides):
+        try:
+            config = _config(loader, master, overrides)
+            checks.check(config)
+        except UserError as error:
+            for fault in error.faults:
+                faults.setdefault(fault, []).append(overrides)
+            continue
+        number = numbers.setdefault(config.sha256, max(numbers.values(), default=-1) + 1)
+        jobs.append(PlannedJob(overrides, config, number))
+    if faults:
+        raise UserError(*_told(faults, [tuple(overrides) for overrides in job_overrides]))
+    return jobs
+
+
+def by_base(jobs: Iterable[PlannedJob]) -> list[PlannedJob]:
+    """Each configuration once, those of one base together: a process holds one base at a time."""
+    from adapter_exp.preparation import base_model
+
+    groups: dict[str, dict[str, PlannedJob]] = {}
+    for job in jobs:
+        base = [base_model(job.config).model_dump(mode="json"), job.config.quantization.model_dump(mode="json")]
+        groups.setdefault(json.dumps(base, sort_keys=True), {}).setdefault(job.config_hash, job)
+    return [job for group in groups.values() for job in group.values()]
+
+
+def varying(job_overrides: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Keys of the overrides that differ between jobs, in their order."""
+    lists = [dict(override.split("=", 1) for override in overrides if "=" in override) for overrides in job_overrides]
+    keys = dict.fromkeys(key for values in lists for key in values)
+    return tuple(key for key in keys if len({values.get(key) for values in lists}) > 1)
+
+
+def _config(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]) -> Config:
+    composed = loader.load_sweep_config(master, list(overrides))
+    with open_dict(composed):
+        del composed["hydra"]
+    values: Any = OmegaConf.to_container(composed, resolve=True)
+    return parse_config(values)
+
+
+class _Checks:
+    """What is checked against models and files; equal settings once, however many jobs have them."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[str, ...]] = {}
+
+    def check(self, config: Config) -> None:
+        """Raises UserError: when the model, the machine or the data do not allow the job."""
+        from adapter_exp.models.shape import read_shape
+        from adapter_exp.preparation import check_against_model, load_data
+
+        cache_dir = Path(config.cache_dir).expanduser()
+        identity = config.identity()
+        data = [identity["task"], identity["eval"], config.adapter.kind in ("none", "saved")]
+        fits = [identity[key] for key in ("model", "quantization", "adapter", "trainer", "device")]
+        faults = self._once(fits, lambda: check_against_model(config, read_shape(config.model, cache_dir)))
+        faults += self._once(data, lambda: load_data(config))
+        if faults:
+            raise UserError(*faults)
+
+    def _once(self, settings: Any, check: Any) -> tuple[str, ...]:
+        key = json.dumps(settings, sort_keys=True)
+        if key not in self._seen:
+            try:
+                check()
+                self._seen[key] = ()
+            except UserError as error:
+                self._seen[key] = error.faults
+        return self._seen[key]
+
+
+def _told(faults: dict[str, list[tuple[str, ...]]], all_overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Each fault once; one that only some jobs have says which was the first of them."""
+    names = varying(all_overrides)
+    lines = []
+    for fault, jobs in faults.items():
+        if len(jobs) == len(all_overrides):
+            lines.append(fault)
+            continue
+        first = " ".join(override for override in jobs[0] if override.split("=", 1)[0] in names)
+        more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+        lines.append(f"job {first}{more}: {fault}")
+    return lines

@@ -1,0 +1,253 @@
+"""A sweep as its parent process sees it: folder, ledger, MLflow's parent run, live view, and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf
+
+from adapter_exp.errors import UserError
+from adapter_exp.files import write_json_atomic
+from adapter_exp.resume import LOCK_FILE, is_free, locked
+from adapter_exp.sweep.arguments import SWEEP_FILE, read_sweep
+from adapter_exp.sweep.job import NO_OBJECTIVE, Ended, ended_run
+from adapter_exp.sweep.ledger import LEDGER_FILE, JobEntry, Ledger
+from adapter_exp.sweep.plan import PlannedJob, by_base, plan_jobs
+from adapter_exp.tracking.specs import TrackingConfig
+
+if TYPE_CHECKING:
+    from hydra.types import HydraContext
+
+Launch = Callable[[list[list[str]], int], Sequence[JobReturn]]
+"""Hydra's own launcher: lists of overrides and the number of the first -> what the jobs returned."""
+
+COMPARISON_FOLDER = "comparison"
+_OF_HYDRA = ("multirun.yaml", LOCK_FILE)
+
+_current: Sweep | None = None
+
+
+def launch_jobs(
+    context: HydraContext, master: DictConfig, job_overrides: Sequence[Sequence[str]], launch: Launch
+) -> list[JobReturn]:
+    """Run what is not done yet of these jobs; called once by Hydra's own sweeper, once a batch by a search.
+
+    Returns:
+        for each list of overrides, in order, the job's objective; NaN for a job that failed or has none.
+
+    Raises:
+        UserError: before any job has started, with all faults of all jobs.
+    """
+    global _current
+    folder = Path(str(master.hydra.sweep.dir)).absolute()
+    if _current is None:
+        _refuse_other_sweep(folder, master)
+    known = Ledger(folder).jobs()
+    jobs = plan_jobs(context.config_loader, master, job_overrides, known)
+    if _current is None:
+        _current = Sweep(folder, master, jobs)
+    return _current.run(jobs, launch)
+
+
+def close_current(ended_by: BaseException | None) -> bool:
+    """End the sweep of this process: comparison, summary, MLflow's parent run.
+
+    Args:
+        ended_by: what ended it early, if anything.
+
+    Returns:
+        whether every job of its ledger went well; true without a sweep.
+    """
+    global _current
+    sweep, _current = _current, None
+    return True if sweep is None else sweep.close(ended_by)
+
+
+class Sweep:
+    """A running sweep; made by the first ``launch_jobs``, closed by ``close_current``."""
+
+    def __init__(self, folder: Path, master: DictConfig, jobs: Sequence[PlannedJob]) -> None:
+        from adapter_exp.report.terminal import make_console
+
+        self.folder = folder
+        self.ledger = Ledger(folder)
+        self._language = str(master.lang)
+        self._tried: set[str] = set()
+        self._stack = ExitStack()
+        try:
+            self._stack.enter_context(locked(folder))
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: another process is running this sweep; wait for it or stop it.") from error
+        self._console = make_console(file=sys.stdout)  # by name: what jobs print goes elsewhere
+        self._parent = self._open_parent(master, jobs)
+        self._show(len({job.config_hash for job in jobs}), searches="params" not in master.hydra.sweeper)
+
+    def run(self, jobs: Sequence[PlannedJob], launch: Launch) -> list[JobReturn]:
+        """Run the jobs that have not ended well yet, each configuration at most once in this process."""
+        ended: dict[str, Ended] = {}
+        for job in {job.config_hash: job for job in jobs}.values():
+            done = self._done(job)
+            if done is not None:
+                ended[job.config_hash] = done
+        waiting = by_base(job for job in jobs if job.config_hash not in ended)
+        for job in waiting:
+            self.ledger.append(job.config_hash, job.number, "queued", overrides=job.overrides)
+        self._tried |= {job.config_hash for job in waiting}
+        self._launch(waiting, launch)
+        states = {entry.config_hash: entry for entry in self.ledger.jobs()}
+        return [_returned(job, states[job.config_hash].objective) for job in jobs]
+
+    def close(self, ended_by: BaseException | None) -> bool:
+        """See ``close_current``."""
+        from adapter_exp.sweep.summary import print_sweep_summary
+
+        with self._stack:
+            self._view.close()
+            jobs = self.ledger.jobs()
+            all_ok = all(job.state == "ok" for job in jobs)
+            if any(job.state == "ok" for job in jobs):
+                self._compare()
+            status = "FINISHED" if all_ok else "KILLED" if isinstance(ended_by, KeyboardInterrupt) else "FAILED"
+            self._parent.finish(status=status, sweep_dir=self.folder, jobs=jobs)
+            print_sweep_summary(self.folder, jobs, self._console)
+        return all_ok
+
+    def _done(self, job: PlannedJob) -> Ended | None:
+        """How the job ended well before, or badly in this very process; a kill may have kept it from the ledger."""
+        entry = self._entry(job)
+        ended = ended_run(job.config, self.folder / str(job.number))
+        if ended is None or (ended.state != "ok" and job.config_hash not in self._tried):
+            return None
+        if ended.state == "ok" and (entry is None or entry.state != "ok"):
+            self.ledger.append(job.config_hash, job.number, "ok", objective=ended.objective)
+            self._complete_in_mlflow(job)
+        return ended
+
+    def _entry(self, job: PlannedJob) -> JobEntry | None:
+        return next((entry for entry in self.ledger.jobs() if entry.config_hash == job.config_hash), None)
+
+    def _launch(self, waiting: Sequence[PlannedJob], launch: Launch) -> None:
+        """Hand the jobs to Hydra's launcher, again for those that a broken worker pool has left."""
+        while waiting:
+            overrides = [[*job.overrides, *self._place(job)] for job in waiting]
+            try:
+                launch(overrides, waiting[0].number)
+            except Exception as error:
+                if not self._mark_dead(waiting, error):
+                    raise
+            left = {entry.config_hash for entry in self.ledger.jobs() if entry.state == "queued"}
+            if len(left.intersection(job.config_hash for job in waiting)) == len(waiting):
+                raise RuntimeError("the launcher has started none of the jobs")
+            waiting = [job for job in waiting if job.config_hash in left]
+
+    def _place(self, job: PlannedJob) -> list[str]:
+        """The job's own folder, whatever number the launcher would give it, in whatever process it composes."""
+        return [f"hydra.sweep.dir={_quoted(str(self.folder))}", f"hydra.sweep.subdir='{job.number}'"]
+
+    def _mark_dead(self, jobs: Sequence[PlannedJob], error: Exception) -> bool:
+        """Record the jobs that ran in a process that is gone; whether there were any."""
+        hashes = {job.config_hash for job in jobs}
+        dead = [
+            entry
+            for entry in self.ledger.jobs()
+            if entry.config_hash in hashes and entry.state == "running" and is_free(self.folder / str(entry.number))
+        ]
+        text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        for entry in dead:
+            self.ledger.append(entry.config_hash, entry.number, "failed", error=f"its process died; {text}")
+        return bool(dead)
+
+    def _open_parent(self, master: DictConfig, jobs: Sequence[PlannedJob]) -> Any:
+        from adapter_exp.tracking.sweep_log import open_parent
+
+        former = read_sweep(self.folder) if (self.folder / SWEEP_FILE).is_file() else {}
+        values: Mapping[str, Any] = {
+            "name": self.folder.name,
+            "created_at": former.get("created_at", datetime.now(UTC).isoformat(timespec="seconds")),
+            "arguments": sys.argv[1:],
+            "overrides": list(master.hydra.overrides.task),
+            "mlflow": former.get("mlflow", {"parent_run_id": None, "reason": "not opened"}),
+        }
+        write_json_atomic(self.folder / SWEEP_FILE, values)
+        parent = open_parent(
+            TrackingConfig.model_validate(OmegaConf.to_container(master.tracking, resolve=True)),
+            output_root=Path(str(master.output_dir)),
+            name=self.folder.name,
+            overrides=values["overrides"],
+            axes=_axes(master, jobs),
+            go_on_with=values["mlflow"]["parent_run_id"],
+        )
+        reached = {"parent_run_id": parent.run_id, "reason": parent.reason}
+        write_json_atomic(self.folder / SWEEP_FILE, {**values, "mlflow": reached})
+        return parent
+
+    def _show(self, total: int, *, searches: bool) -> None:
+        from adapter_exp.sweep.view import SweepView
+
+        self._view = ExitStack()
+        self._view.enter_context(SweepView(self.folder, console=self._console, total=None if searches else total))
+
+    def _complete_in_mlflow(self, job: PlannedJob) -> None:
+        """A job that was killed between its record's end and MLflow's."""
+        from adapter_exp.tracking.record import RunRecord
+        from adapter_exp.tracking.replay import replay
+
+        if job.config.tracking.kind == "mlflow":
+            with contextlib.suppress(UserError):  # a tracker that is away never ends a sweep
+                record = RunRecord.load(self.folder / str(job.number))
+                replay(record, job.config.tracking, output_root=Path(job.config.output_dir))
+
+    def _compare(self) -> None:
+        from adapter_exp.compare import write_report
+        from adapter_exp.comparison.compare import compare_runs
+        from adapter_exp.comparison.runs import read_runs
+
+        try:
+            comparison = compare_runs(*read_runs([self.folder]))
+            write_report(comparison, self.folder / COMPARISON_FOLDER, self._language)
+        except Exception as error:  # noqa: BLE001 - the runs are worth more than the report on them
+            self._console.print(f"note the comparison could not be written ({type(error).__name__}: {error})")
+
+
+def _refuse_other_sweep(folder: Path, master: DictConfig) -> None:
+    if (folder / LEDGER_FILE).exists() and master.resume_sweep is None:
+        raise UserError(f"hydra.sweep.dir: {folder} holds a sweep already; go on with it by resume_sweep={folder}.")
+
+
+def remove_unused_sweep(folder: Path) -> None:
+    """Remove the folder that Hydra made for a sweep that did not begin."""
+    if folder.is_dir() and all(path.name in _OF_HYDRA for path in folder.iterdir()):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _axes(master: DictConfig, jobs: Sequence[PlannedJob]) -> dict[str, list[str]]:
+    """Keys that the sweep varies with their values; of a search the ranges as they were typed."""
+    from adapter_exp.sweep.plan import varying
+
+    lists = [dict(override.split("=", 1) for override in job.overrides if "=" in override) for job in jobs]
+    found = {
+        key: list(dict.fromkeys(values[key] for values in lists if key in values))
+        for key in varying([job.overrides for job in jobs])
+    }
+    ranges = OmegaConf.to_container(master.hydra.sweeper.get("params") or OmegaConf.create({}))
+    assert isinstance(ranges, dict)
+    return {str(key): [str(value)] for key, value in ranges.items() if len(jobs) == 1} | found
+
+
+def _quoted(text: str) -> str:
+    """A path as Hydra's grammar reads it back."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _returned(job: PlannedJob, objective: float | None) -> JobReturn:
+    result = JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED)
+    result.return_value = NO_OBJECTIVE if objective is None else objective
+    return result
