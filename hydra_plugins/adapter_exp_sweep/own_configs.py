@@ -21,9 +21,8 @@ class OwnConfigs(SearchPathPlugin):
         from adapter_exp.files import conf_folder
 
         conf = conf_folder()
-        mains = {
-            element.path.removeprefix("file://") for element in search_path.get_path() if element.provider == "main"
-        }
+        elements = search_path.get_path()
+        mains = {element.path.removeprefix("file://") for element in elements if element.provider == "main"}
         if str(conf) not in mains:
             return
         for file in (conf / "hydra").rglob("*.yaml"):
