@@ -14,6 +14,7 @@ from adapter_exp.tracking.record import RecordData
 
 RUN_ID_TAG = "adapter_exp.run_id"
 COMPLETE_TAG = "adapter_exp.complete"
+PARENT_TAG = "mlflow.parentRunId"
 TRAINING_LOSS = "training/loss"
 VALIDATION_LOSS = "training/validation_loss"
 LIVE = (TRAINING_LOSS, VALIDATION_LOSS)
@@ -55,19 +56,22 @@ def parameters(record: RecordData) -> dict[str, str]:
 
 
 def metrics(record: RecordData) -> dict[str, float]:
-    """Every single number of the record: evaluations with their intervals, sizes, resources; nulls are left out.
+    """Every single number of the record: evaluations, sizes, resources; nulls are left out.
 
-    ``evaluation/baseline`` holds the trivial answers' scores, which have no interval.
+    Intervals are given for each task's primary metric; with those of all metrics a run had 245 numbers, too many to
+    find one in MLflow. The rest are in the record, which is among the run's files. ``evaluation/baseline`` holds the
+    trivial answers' scores, which have no interval.
     """
     values: dict[str, float | None] = {}
+    primary = {(task, entry["primary"]) for task, entry in record["tasks"].items()}
     for section, models in (("evaluation", ("base", "adapted", "change", "baseline")), ("validation", ("adapted",))):
         for model in models:
             for task, results in record[section].get(model, {}).items():
                 for metric, interval in results.items():
                     name = f"{section}/{model}/{task}/{metric}"
                     values[name] = interval["value"]
-                    values[f"{name}_low"] = interval["low"]
-                    values[f"{name}_high"] = interval["high"]
+                    if (task, metric) in primary:
+                        values |= {f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
     for section in ("model", "training", "resources"):
         values |= _numbers(section, record[section])
     values["gates/failed"] = sum(not gate["passed"] for gate in record["gates"])
@@ -100,6 +104,7 @@ def tags(record: RecordData) -> dict[str, str]:
         "quantization": record["model"].get("quantization"),
         "config_hash": record["config_hash"],
         "primary_metric": ", ".join(primary),
+        PARENT_TAG: record["tracking"].get("mlflow", {}).get("parent_run_id"),
         "mlflow.source.name": "adapter_exp",
         "mlflow.source.git.commit": git.get("commit"),
         "git_dirty": git.get("dirty"),

@@ -47,7 +47,13 @@ class MlflowRun:
 
     @classmethod
     def open(
-        cls, record: RunRecord, config: TrackingConfig, *, output_root: Path, go_on_with: str | None = None
+        cls,
+        record: RunRecord,
+        config: TrackingConfig,
+        *,
+        output_root: Path,
+        go_on_with: str | None = None,
+        parent_run_id: str | None = None,
     ) -> MlflowRun:
         """Start the run in MLflow, with its configuration as parameters and live system metrics.
 
@@ -56,8 +62,11 @@ class MlflowRun:
             config: the ``tracking`` group.
             output_root: folder that holds ``mlflow.db`` and ``mlartifacts`` unless ``config.uri`` says otherwise.
             go_on_with: MLflow's id of the run that an earlier process began; a new run is made if it is gone.
+            parent_run_id: MLflow's id of the sweep's run that this run is a part of; kept in the record too.
         """
         run = cls(record, config)
+        if parent_run_id is not None:
+            note_parent(record, parent_run_id)
         if config.kind == "none":
             run._note("tracking.kind is none")
             return run
@@ -67,6 +76,8 @@ class MlflowRun:
             run._client, experiment = store.connect(uri, config.experiment)
             if go_on_with is not None and reopen_run(run._client, go_on_with):
                 run._run_id, run._sent = go_on_with, _known_points(run._client, go_on_with, contents.LIVE)
+                if parent_run_id is not None:
+                    run._client.set_tag(go_on_with, contents.PARENT_TAG, parent_run_id)
             else:
                 run._run_id = create_run(run._client, experiment, record.data)
         except store.tracker_faults() as error:
@@ -187,8 +198,14 @@ def log_points(client: Any, run_id: str, points: Sequence[Point]) -> None:
 
 
 def note_tracking(record: RunRecord, *, logged: bool, run_id: str | None, reason: str | None) -> None:
-    """Write into the record whether MLflow has the run, under which id, or why not."""
-    record.update("tracking", {"mlflow": {"logged": logged, "run_id": run_id, "reason": reason}})
+    """Write into the record whether MLflow has the run, under which id, or why not; a parent's id stays."""
+    parent = {key: value for key, value in record.data["tracking"]["mlflow"].items() if key == "parent_run_id"}
+    record.update("tracking", {"mlflow": {"logged": logged, "run_id": run_id, "reason": reason, **parent}})
+
+
+def note_parent(record: RunRecord, parent_run_id: str) -> None:
+    """Write into the record which of MLflow's runs is its parent."""
+    record.update("tracking", {"mlflow": {**record.data["tracking"]["mlflow"], "parent_run_id": parent_run_id}})
 
 
 def one_line(error: Exception) -> str:

@@ -20,13 +20,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> RecordData:
     return finished_record(tmp_path_factory.mktemp("contents")).data
 
 
-def test_metrics_carry_every_evaluation_with_its_interval(data: RecordData):
+def test_metrics_carry_every_evaluation_and_the_primary_ones_their_intervals(data: RecordData):
     metrics = contents.metrics(data)
     for model in ("base", "adapted", "change"):
         for task, results in data["evaluation"][model].items():
             for metric, expected in results.items():
                 name = f"evaluation/{model}/{task}/{metric}"
-                assert [metrics[name + end] for end in ("", "_low", "_high")] == list(expected.values())
+                assert metrics[name] == expected["value"]
+                ends = [metrics.get(name + end) for end in ("_low", "_high")]
+                primary = metric == data["tasks"][task]["primary"]
+                assert ends == ([expected["low"], expected["high"]] if primary else [None, None])
     trivial = {name: value for name, value in metrics.items() if name.startswith("evaluation/baseline/")}
     assert trivial == {"evaluation/baseline/nerus/f1": 0.0, "evaluation/baseline/terra/accuracy_loglik": 0.53}
     assert metrics["model/trainable_parameters"] == 1_843_200
@@ -87,3 +90,9 @@ def test_datasets_are_known_by_their_fingerprint(data: RecordData):
     found = {(entry.name, entry.split): entry for entry in contents.datasets(data)}
     assert set(found) == {("nerus", "train"), ("nerus", "test"), ("terra", "test")}
     assert found["nerus", "train"].digest == "a" * 36
+
+
+def test_a_run_of_a_sweep_is_filed_under_it(data: RecordData):
+    assert contents.PARENT_TAG not in contents.tags(data)
+    child = {**data, "tracking": {"mlflow": {"parent_run_id": "f" * 32}}}
+    assert contents.tags(child)["mlflow.parentRunId"] == "f" * 32

@@ -82,6 +82,27 @@ def test_replay_equals_live_logging(run_dir: Path, root: Path, client):
     assert replayed != live.run_id and _seen(client, replayed) == shown
 
 
+def test_a_run_of_a_sweep_keeps_its_parent_also_when_it_goes_on_and_when_it_is_replayed(
+    run_dir: Path, root: Path, client
+):
+    experiment = client.create_experiment("adapter_exp")
+    parents = [client.create_run(experiment).info.run_id for _ in range(2)]
+    record = RunRecord.load(run_dir)
+    MlflowRun.open(record, LOCAL, output_root=root, parent_run_id=parents[0])._buffer.close()  # the process dies
+    first = record.data["tracking"]["mlflow"]
+    assert (first["parent_run_id"], first["logged"]) == (parents[0], False)
+    assert client.get_run(first["run_id"]).data.tags["mlflow.parentRunId"] == parents[0]
+    again = MlflowRun.open(record, LOCAL, output_root=root, go_on_with=first["run_id"], parent_run_id=parents[1])
+    assert client.get_run(again.run_id).data.tags["mlflow.parentRunId"] == parents[1]
+    again.finish()
+    assert load_record(run_dir)["tracking"]["mlflow"]["parent_run_id"] == parents[1]
+    client.delete_run(again.run_id)
+    assert replay_main([str(run_dir), "--root", str(root)]) == 0
+    replayed = load_record(run_dir)["tracking"]["mlflow"]
+    assert replayed["run_id"] != again.run_id and replayed["parent_run_id"] == parents[1]
+    assert client.get_run(replayed["run_id"]).data.tags["mlflow.parentRunId"] == parents[1]
+
+
 def test_replaying_twice_logs_once(run_dir: Path, root: Path, client, capsys: pytest.CaptureFixture[str]):
     for _ in range(2):
         assert replay_main([str(run_dir), "--root", str(root)]) == 0
