@@ -23,10 +23,17 @@ class SweepLauncher(Launcher):
         self._inner_config = inner
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives a launcher; jobs run a function that worker processes can import by name."""
+        """Take what Hydra gives a launcher; jobs run a function that worker processes can import by name.
+
+        Raises:
+            UserError: when the plugin of ``inner`` is not installed.
+        """
         from adapter_exp.sweep.job import sweep_task
+        from adapter_exp.sweep.launchers import require_installed
 
         self._context, self._config = hydra_context, config
+        choice = config.hydra.runtime.choices.get("hydra/launcher")
+        require_installed(str(self._inner_config["_target_"]), key=f"hydra/launcher={choice}")
         inner: Any = Plugins.instance()._instantiate(self._inner_config)
         inner.setup(hydra_context=hydra_context, task_function=sweep_task, config=config)
         self._inner: Launcher = inner
@@ -35,4 +42,11 @@ class SweepLauncher(Launcher):
         """Run the jobs that are not done yet; the numbers of their folders come from the ledger, not from Hydra."""
         from adapter_exp.sweep.sweep import launch_jobs
 
-        return launch_jobs(self._context, self._config, job_overrides, self._inner.launch)
+        return launch_jobs(self._context, self._config, job_overrides, self._launch)
+
+    def _launch(self, job_overrides: list[list[str]], first: int) -> Sequence[JobReturn]:
+        from adapter_exp.sweep.launchers import divided_cores
+
+        with divided_cores(self._inner_config, len(job_overrides)):
+            returned: Sequence[JobReturn] = self._inner.launch(job_overrides, first)
+        return returned
