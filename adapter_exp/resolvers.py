@@ -11,9 +11,10 @@ from omegaconf import OmegaConf
 _RUN_NAME = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
 
 
-def _sweep_folder(resumed: str | None) -> str:
+def sweep_folder(resumed: str | None = None) -> str:
+    """Where this command's sweep goes: into the folder of the one it goes on with, or into a new one."""
     return resumed or f"multirun/{_RUN_NAME}"
 
 
 OmegaConf.register_new_resolver("run_name", lambda: _RUN_NAME, replace=True)
-OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
+OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True)

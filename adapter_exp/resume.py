@@ -13,7 +13,7 @@ from adapter_exp.errors import UserError
 from adapter_exp.tracking.record import RECORD_FILE
 
 LOCK_FILE = ".lock"
-_OF_HYDRA = (".hydra", "run.log")  # what Hydra puts into a folder before a run begins
+_OF_HYDRA = (".hydra", "run.log", "multirun.yaml")  # what Hydra puts into a folder before a run or a sweep begins
 
 
 @contextmanager

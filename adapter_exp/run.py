@@ -18,8 +18,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-import adapter_exp.resolvers  # noqa: F401 - the configuration asks for its names
 from adapter_exp.files import conf_folder
+from adapter_exp.resolvers import sweep_folder
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -66,6 +66,9 @@ def main() -> None:
         ended_by = error
     every_job_ok = _close_sweep(ended_by)
     if ended_by is not None:
+        from adapter_exp.resume import remove_unused
+
+        remove_unused(Path(sweep_folder()))  # Hydra makes it before the jobs are checked
         _end(ended_by)
     sys.exit(0 if every_job_ok else EXIT_FAILED)
 

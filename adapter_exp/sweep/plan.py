@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -16,6 +17,8 @@ from adapter_exp.sweep.ledger import JobEntry
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,23 +54,35 @@ def plan_jobs(
     Raises:
         UserError: with all faults of all jobs.
     """
-    numbers = {entry.config_hash: entry.number for entry in known}
-    jobs: list[PlannedJob] = []
-    faults: dict[str, list[tuple[str, ...]]] = {}
+    wanted = [tuple(overrides) for overrides in job_overrides]
+    configs = _all_or_faults(wanted, [partial(_config, loader, master, overrides) for overrides in wanted])
     checks = _Checks()
-    for overrides in map(tuple, job_overrides):
+    _all_or_faults(wanted, [partial(checks.check, config) for config in configs])
+    numbers = {entry.config_hash: entry.number for entry in known}
+    jobs = []
+    for overrides, config in zip(wanted, configs, strict=True):
+        number = numbers.setdefault(config.sha256, max(numbers.values(), default=-1) + 1)
+        jobs.append(PlannedJob(overrides, config, number))
+    return jobs
+
+
+def _all_or_faults(jobs: Sequence[tuple[str, ...]], steps: Sequence[Callable[[], T]]) -> list[T]:
+    """What each job's step returns.
+
+    Raises:
+        UserError: with the faults of all jobs, if any has one.
+    """
+    results: list[T] = []
+    faults: dict[str, list[tuple[str, ...]]] = {}
+    for overrides, step in zip(jobs, steps, strict=True):
         try:
-            config = _config(loader, master, overrides)
-            checks.check(config)
+            results.append(step())
         except UserError as error:
             for fault in error.faults:
                 faults.setdefault(fault, []).append(overrides)
-            continue
-        number = numbers.setdefault(config.sha256, max(numbers.values(), default=-1) + 1)
-        jobs.append(PlannedJob(overrides, config, number))
     if faults:
-        raise UserError(*_told(faults, [tuple(overrides) for overrides in job_overrides]))
-    return jobs
+        raise UserError(*_told(faults, jobs))
+    return results
 
 
 def by_base(jobs: Iterable[PlannedJob]) -> list[PlannedJob]:

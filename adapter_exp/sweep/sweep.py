@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from adapter_exp.errors import UserError
 from adapter_exp.files import write_json_atomic
-from adapter_exp.resume import LOCK_FILE, is_free, locked
+from adapter_exp.resume import is_free, locked
 from adapter_exp.sweep.arguments import SWEEP_FILE, read_sweep
 from adapter_exp.sweep.job import NO_OBJECTIVE, Ended, ended_run
 from adapter_exp.sweep.ledger import LEDGER_FILE, JobEntry, Ledger
@@ -30,8 +29,6 @@ Launch = Callable[[list[list[str]], int], Sequence[JobReturn]]
 """Hydra's own launcher: lists of overrides and the number of the first -> what the jobs returned."""
 
 COMPARISON_FOLDER = "comparison"
-_OF_HYDRA = ("multirun.yaml", LOCK_FILE)
-
 _current: Sweep | None = None
 
 
@@ -206,11 +203,11 @@ class Sweep:
                 replay(record, job.config.tracking, output_root=Path(job.config.output_dir))
 
     def _compare(self) -> None:
-        from adapter_exp.compare import write_report
-        from adapter_exp.comparison.compare import compare_runs
-        from adapter_exp.comparison.runs import read_runs
-
         try:
+            from adapter_exp.compare import write_report
+            from adapter_exp.comparison.compare import compare_runs
+            from adapter_exp.comparison.runs import read_runs
+
             comparison = compare_runs(*read_runs([self.folder]))
             write_report(comparison, self.folder / COMPARISON_FOLDER, self._language)
         except Exception as error:  # noqa: BLE001 - the runs are worth more than the report on them
@@ -220,12 +217,6 @@ class Sweep:
 def _refuse_other_sweep(folder: Path, master: DictConfig) -> None:
     if (folder / LEDGER_FILE).exists() and master.resume_sweep is None:
         raise UserError(f"hydra.sweep.dir: {folder} holds a sweep already; go on with it by resume_sweep={folder}.")
-
-
-def remove_unused_sweep(folder: Path) -> None:
-    """Remove the folder that Hydra made for a sweep that did not begin."""
-    if folder.is_dir() and all(path.name in _OF_HYDRA for path in folder.iterdir()):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _axes(master: DictConfig, jobs: Sequence[PlannedJob]) -> dict[str, list[str]]:
