@@ -164,15 +164,15 @@ def _places(record: Mapping[str, Any], run_dir: Path) -> list[Text]:
     tracked = record["tracking"].get("mlflow", {})
     lines = [("run folder", str(run_dir))]
     if tracked.get("logged"):
-        lines.append(("browse", _ui_command(record)))
+        lines.append(("browse", ui_command(record)))
     else:
         replay = f"python -m adapter_exp.tracking.replay {shlex.quote(str(run_dir))}"
         lines += [("not in MLflow", str(tracked.get("reason"))), ("log it later", replay)]
     return [Text.assemble((f"{name:<{LABEL_WIDTH}}  ", "dim"), value) for name, value in lines]
 
 
-def _ui_command(record: Mapping[str, Any]) -> str:
-    """What opens MLflow on this run."""
+def ui_command(record: Mapping[str, Any]) -> str:
+    """The command that opens MLflow where this record was logged."""
     uri = record["config"].get("tracking", {}).get("uri")
     if uri:
         return str(uri) if uri.startswith("http") else f"mlflow server --backend-store-uri {shlex.quote(uri)}"
