@@ -16,7 +16,7 @@ from adapter_exp.report.terminal import make_console, print_notes, print_summary
 from adapter_exp.resume import locked
 from adapter_exp.tracking.mlflow_log import MlflowRun, note_tracking
 from adapter_exp.tracking.record import RECORD_FILE, RunRecord, load_record
-from adapter_exp.tracking.resources import Phases, reset_peak_device
+from adapter_exp.tracking.resources import Phases, reset_peaks
 from adapter_exp.training.cancel import Cancellation
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def open_session(config: Config, run_dir: Path, in_sweep: InSweep | None = None)
     console = make_console() if in_sweep is None else in_sweep.console
     with _folder_of_its_own(run_dir):
         former = _former_mlflow_run(run_dir)  # before the new record takes the old one's place
-        reset_peak_device()
+        reset_peaks()
         record = RunRecord.create(
             run_dir,
             run_id=_run_id(run_dir),
@@ -86,7 +86,7 @@ def open_session(config: Config, run_dir: Path, in_sweep: InSweep | None = None)
         )
         if former is not None:  # a kill before MLflow is open must not lose it
             note_tracking(record, logged=False, run_id=former, reason="not opened")
-        progress = Progress(console, **({} if in_sweep is None else {"status_file": run_dir / PROGRESS_FILE}))
+        progress = Progress(console, status_file=None if in_sweep is None else run_dir / PROGRESS_FILE)
         phases, cancellation = Phases(), Cancellation()
         with cancellation.listening(), _recorded_end(record, phases):
             shown = progress.phase("open MLflow") if config.tracking.kind == "mlflow" else contextlib.nullcontext()
@@ -96,7 +96,7 @@ def open_session(config: Config, run_dir: Path, in_sweep: InSweep | None = None)
                     config.tracking,
                     output_root=Path(config.output_dir),
                     go_on_with=former,
-                    **({} if in_sweep is None else {"parent_run_id": in_sweep.parent_run_id}),
+                    parent_run_id=None if in_sweep is None else in_sweep.parent_run_id,
                 )
             try:
                 yield Session(run_dir, record, tracker, cancellation, phases, progress, console)

@@ -7,6 +7,7 @@ import gc
 import io
 import math
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +22,14 @@ import adapter_exp.resolvers  # noqa: F401 - a worker process of a launcher comp
 from adapter_exp.config import Config, parse_config
 from adapter_exp.errors import UserError
 from adapter_exp.files import write_text_atomic
+from adapter_exp.resume import is_free
 from adapter_exp.sweep.arguments import read_sweep
 from adapter_exp.sweep.ledger import Ledger, State
 from adapter_exp.tracking.record import ERROR_FILE, RECORD_FILE, RecordData, load_record
 
 TERMINAL_FILE = "terminal.log"
+STOP_PATIENCE_S = 120.0
+"""A job that is asked to stop finishes its step and saves before it ends."""
 NO_OBJECTIVE = math.nan
 """What a job without an objective returns: Optuna takes it for a failed trial."""
 
@@ -58,6 +62,7 @@ def run_job(config: Config, run_dir: Path, sweep_dir: Path) -> Ended:
         KeyboardInterrupt: when the user or the system asked to stop; nothing else.
     """
     ledger, number = Ledger(sweep_dir), int(run_dir.name)
+    _wait_for_folder(run_dir)
     ledger.append(config.sha256, number, "running")
     parent = read_sweep(sweep_dir)["mlflow"]["parent_run_id"]
     try:
@@ -68,6 +73,13 @@ def run_job(config: Config, run_dir: Path, sweep_dir: Path) -> Ended:
         raise
     ledger.append(config.sha256, number, ended.state, objective=ended.objective, error=ended.error)
     return ended
+
+
+def _wait_for_folder(run_dir: Path) -> None:
+    """A process that lost its sweep to a kill may still be saving this very job."""
+    until = time.monotonic() + STOP_PATIENCE_S
+    while not is_free(run_dir) and time.monotonic() < until:
+        time.sleep(0.2)
 
 
 def objective_of(config: Config, record: RecordData) -> float | None:

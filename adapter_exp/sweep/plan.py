@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -103,6 +104,11 @@ def varying(job_overrides: Iterable[Sequence[str]]) -> tuple[str, ...]:
     return tuple(key for key in keys if len({values.get(key) for values in lists}) > 1)
 
 
+def readable(override: str) -> str:
+    """An override without the backslashes that Hydra's sweeper puts before colons, commas and the like."""
+    return re.sub(r"\\(?=[\\()\[\]{}:=, \t])", "", override)
+
+
 def _config(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]) -> Config:
     composed = loader.load_sweep_config(master, list(overrides))
     with open_dict(composed):
@@ -150,7 +156,7 @@ def _told(faults: dict[str, list[tuple[str, ...]]], all_overrides: Sequence[Sequ
         if len(jobs) == len(all_overrides):
             lines.append(fault)
             continue
-        first = " ".join(override for override in jobs[0] if override.split("=", 1)[0] in names)
+        first = " ".join(readable(override) for override in jobs[0] if override.split("=", 1)[0] in names)
         more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
         lines.append(f"job {first}{more}: {fault}")
     return lines

@@ -14,10 +14,8 @@ from typing import NoReturn, TextIO
 
 from adapter_exp.config import Config
 from adapter_exp.errors import UserError
+from adapter_exp.sweep.job import STOP_PATIENCE_S
 from adapter_exp.tracking.record import RunRecord
-
-STOP_PATIENCE_S = 120.0
-"""A job that is asked to stop finishes its step and saves before it ends."""
 
 
 class JobProcessDied(RuntimeError):

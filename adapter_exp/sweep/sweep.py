@@ -19,7 +19,7 @@ from adapter_exp.resume import is_free, locked
 from adapter_exp.sweep.arguments import SWEEP_FILE, read_sweep
 from adapter_exp.sweep.job import NO_OBJECTIVE, Ended, ended_run
 from adapter_exp.sweep.ledger import LEDGER_FILE, JobEntry, Ledger
-from adapter_exp.sweep.plan import PlannedJob, by_base, plan_jobs
+from adapter_exp.sweep.plan import PlannedJob, by_base, plan_jobs, readable, varying
 from adapter_exp.tracking.specs import TrackingConfig
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def launch_jobs(
     global _current
     folder = Path(str(master.hydra.sweep.dir)).absolute()
     if _current is None:
-        _refuse_other_sweep(folder, master)
+        refuse_taken(folder, master)
     known = Ledger(folder).jobs()
     jobs = plan_jobs(context.config_loader, master, job_overrides, known)
     if _current is None:
@@ -82,7 +82,7 @@ class Sweep:
         try:
             self._stack.enter_context(locked(folder))
         except BlockingIOError as error:
-            raise UserError(f"{folder}: another process is running this sweep; wait for it or stop it.") from error
+            raise _busy(folder) from error
         self._console = make_console(file=sys.stdout)  # by name: what jobs print goes elsewhere
         self._parent = self._open_parent(master, jobs)
         self._show(len({job.config_hash for job in jobs}), searches="params" not in master.hydra.sweeper)
@@ -96,7 +96,7 @@ class Sweep:
                 ended[job.config_hash] = done
         waiting = by_base(job for job in jobs if job.config_hash not in ended)
         for job in waiting:
-            self.ledger.append(job.config_hash, job.number, "queued", overrides=job.overrides)
+            self.ledger.append(job.config_hash, job.number, "queued", overrides=list(map(readable, job.overrides)))
         self._tried |= {job.config_hash for job in waiting}
         self._launch(waiting, launch)
         states = {entry.config_hash: entry for entry in self.ledger.jobs()}
@@ -214,16 +214,21 @@ class Sweep:
             self._console.print(f"note the comparison could not be written ({type(error).__name__}: {error})")
 
 
-def _refuse_other_sweep(folder: Path, master: DictConfig) -> None:
+def refuse_taken(folder: Path, master: DictConfig) -> None:
+    """Raises UserError: when the folder holds another sweep, or another process is running this one."""
     if (folder / LEDGER_FILE).exists() and master.resume_sweep is None:
         raise UserError(f"hydra.sweep.dir: {folder} holds a sweep already; go on with it by resume_sweep={folder}.")
+    if not is_free(folder):
+        raise _busy(folder)
+
+
+def _busy(folder: Path) -> UserError:
+    return UserError(f"{folder}: another process is running this sweep; wait for it or stop it.")
 
 
 def _axes(master: DictConfig, jobs: Sequence[PlannedJob]) -> dict[str, list[str]]:
     """Keys that the sweep varies with their values; of a search the ranges as they were typed."""
-    from adapter_exp.sweep.plan import varying
-
-    lists = [dict(override.split("=", 1) for override in job.overrides if "=" in override) for job in jobs]
+    lists = [dict(readable(override).split("=", 1) for override in job.overrides if "=" in override) for job in jobs]
     found = {
         key: list(dict.fromkeys(values[key] for values in lists if key in values))
         for key in varying([job.overrides for job in jobs])
