@@ -29,7 +29,8 @@ class Reason:
 
     Attributes:
         code: names the sentence in ``report.texts``.
-        values: what the sentence shows.
+        values: what the sentence shows. ``text`` is the same in English; where a catalog has no sentence for ``code``,
+            it stands in.
     """
 
     code: str
@@ -94,8 +95,14 @@ class MetricRow:
         p, p_holm: of the paired test against the base, raw and after Holm over the configurations of the group.
         test: ``mcnemar`` or ``sign_flip``; None where there is no test.
         verdict: after Holm and after the gates.
-        by_seed: the metric of each seed's run, in the order of ``Configuration.seeds``.
+        by_seed: the metric of each seed's run, in the order of ``Configuration.seeds``. ``adapted`` is the metric of
+            the items' averages over seeds; for a metric that is no plain mean it is near the mean of these, not equal.
         seed_sd: standard deviation of ``by_seed`` (n - 1); None for one seed.
+        finding: what the test shows before the gates; ``verdict`` is the same, or ``withheld``. ``higher`` and
+            ``lower`` need ``p_holm`` below alpha and an interval of the change without 0, so the two never disagree.
+        standard_error: of the change, over the resamples.
+        items_needed: items with which the first step of the corrected test would find a true change as large as the
+            one observed, with a probability of 80 %; None without a test or a change.
     """
 
     configuration: str
@@ -109,6 +116,9 @@ class MetricRow:
     verdict: Verdict
     by_seed: tuple[float, ...]
     seed_sd: float | None
+    finding: Verdict = "not_measured"
+    standard_error: float | None = None
+    items_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +129,8 @@ class PairRow:
         relative: the difference as a share of ``second``'s score; None when that is 0.
         p_holm: after Holm over all pairs of the group on this metric.
         verdict: ``higher`` when ``first`` is.
+        finding, standard_error, items_needed: as in ``MetricRow``, for the difference. A gate that withholds what is
+            found of either configuration withholds it of the pair.
     """
 
     first: str
@@ -129,6 +141,9 @@ class PairRow:
     p_holm: float | None
     test: str | None
     verdict: Verdict
+    finding: Verdict = "not_measured"
+    standard_error: float | None = None
+    items_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -141,10 +156,12 @@ class MetricComparison:
         rows: in the order of ``Group.configurations``; a configuration without the metric has no row.
         pairs: every pair of configurations once, for the primary metric of a task as for the others.
         places: names of configurations that share a place, best first, highest score first within a place: each cannot
-            be told apart from the first of its place.
+            be told apart from the first of its place. So a configuration may stand in a place above one that scored
+            higher: when its own interval is wider. A higher score is taken for a better one.
         smallest_difference: the change from the base that the first step of the corrected test finds with a
-            probability of 80 %; None without intervals.
+            probability of 80 %; None without intervals. From the median of the standard errors above 0.
         smallest_pair_difference: the same between two configurations.
+        unranked: configurations without a place: no test could be made, or a gate withholds that they are better.
     """
 
     name: str
@@ -155,6 +172,7 @@ class MetricComparison:
     places: tuple[tuple[str, ...], ...]
     smallest_difference: float | None
     smallest_pair_difference: float | None
+    unranked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,8 +254,13 @@ class Group:
     """Runs that can be compared: the same base checkpoint, items and generation settings.
 
     Attributes:
-        facts: what all runs share, for the section on what was compared: ``model``, ``checkpoint_sha256``,
-            ``versions``, ``data`` (task -> split -> statistics with ``fingerprint``), and so on.
+        facts: what the runs share, for the section on what was compared: ``model``, ``source``, ``revision``,
+            ``checkpoint_sha256``; ``data`` (task -> split -> statistics with ``fingerprint``; of the first run that has
+            the task); ``quantizations``, ``compute_dtypes``, ``devices``, ``seeds``, ``commits`` (lists of all values);
+            ``versions`` (library -> list of all values); ``budgets`` (one mapping for each configuration:
+            ``configuration``, ``examples``, ``epochs``, ``steps``, ``tokens``, ``learning_rate``; None where a record
+            does not say); ``learning_rates`` (kind -> learning rates tried); ``imported`` (where figures come from, or
+            None).
         varying: dotted keys of the configuration that differ between configurations, the seed left out.
         tried: runs that were compared; a winner is the best of so many.
         warnings: differences that do not forbid the comparison but have to be told (budgets, library versions).

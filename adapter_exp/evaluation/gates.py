@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from adapter_exp.evaluation.predictions import Prediction
 
@@ -35,6 +36,7 @@ class Gate:
         reason: a sentence with the numbers, whether it passed or not.
         task: the task it judges; None for all.
         model: ``base`` or ``adapted``; None for both.
+        values: the numbers of ``reason``, so that it can be told in another language.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Gate:
     reason: str
     task: str | None = None
     model: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,8 @@ def count_supervision(
 def one_label(task: str, targets: Sequence[str]) -> Gate:
     """Fail when all evaluated items have one and the same target: any constant answer is then right."""
     distinct = len(set(targets))
-    return Gate(
-        "one_label", distinct > 1, f"{len(targets)} evaluation items have {distinct} distinct target(s)", task=task
-    )
+    reason = f"{len(targets)} evaluation items have {distinct} distinct target(s)"
+    return Gate("one_label", distinct > 1, reason, task, values={"items": len(targets), "distinct": distinct})
 
 
 def majority(task: str, model: str, metric: str, score: float, baselines: Mapping[str, float]) -> Gate:
@@ -90,15 +92,11 @@ def majority(task: str, model: str, metric: str, score: float, baselines: Mappin
         baselines: of ``Task.baselines`` on the same items.
     """
     if metric not in baselines:
-        return Gate("majority", True, f"{metric} has no trivial baseline", task=task, model=model)
+        return Gate("majority", True, f"{metric} has no trivial baseline", task, model, {"metric": metric})
     trivial = baselines[metric]
-    return Gate(
-        "majority",
-        score > trivial,
-        f"{metric} is {score:.4f}, the best trivial answer reaches {trivial:.4f}",
-        task=task,
-        model=model,
-    )
+    reason = f"{metric} is {score:.4f}, the best trivial answer reaches {trivial:.4f}"
+    values = {"metric": metric, "score": score, "trivial": trivial}
+    return Gate("majority", score > trivial, reason, task, model, values)
 
 
 def overlap(
@@ -117,51 +115,64 @@ def overlap(
         f"{same} of {len(evaluation_hashes)} evaluation items are training items; "
         f"{shared} of {len(set(evaluation_groups))} groups (documents, premises) are also in training"
     )
-    return Gate("overlap", same == 0, reason, task=task)
+    values = {
+        "same": same,
+        "items": len(evaluation_hashes),
+        "shared_groups": shared,
+        "groups": len(set(evaluation_groups)),
+    }
+    return Gate("overlap", same == 0, reason, task, values=values)
 
 
 def truncated_targets(counts: Supervision, limit: float = TRUNCATED_LIMIT) -> Gate:
     """Fail when more than ``limit`` of the training rows lost the end of their answer."""
     reason = f"{counts.truncated} of {counts.rows} training rows lost the end of their answer (limit {limit:.0%})"
-    return Gate("truncated_targets", counts.truncated <= limit * counts.rows, reason, model="adapted")
+    values = {"truncated": counts.truncated, "rows": counts.rows, "limit": limit}
+    return Gate("truncated_targets", counts.truncated <= limit * counts.rows, reason, None, "adapted", values)
 
 
 def all_masked(counts: Supervision) -> Gate:
     """Fail when a training row has no supervised token."""
     reason = f"{counts.unsupervised} of {counts.rows} training rows have no supervised token"
-    return Gate("all_masked", counts.unsupervised == 0, reason, model="adapted")
+    values = {"unsupervised": counts.unsupervised, "rows": counts.rows}
+    return Gate("all_masked", counts.unsupervised == 0, reason, None, "adapted", values)
 
 
 def eos_unsupervised(counts: Supervision) -> Gate:
     """Fail when a whole (not truncated) row has no end token in the loss: the model would not learn to stop."""
     whole = counts.rows - counts.truncated
     reason = f"{counts.with_end} training rows supervise an end token, {whole} of {counts.rows} are not truncated"
-    return Gate("eos_unsupervised", counts.with_end >= whole and counts.with_end > 0, reason, model="adapted")
+    values = {"with_end": counts.with_end, "whole": whole, "rows": counts.rows}
+    passed = counts.with_end >= whole and counts.with_end > 0
+    return Gate("eos_unsupervised", passed, reason, None, "adapted", values)
 
 
 def parse_failures(task: str, model: str, unparsed: int, items: int, limit: float = PARSE_FAILURES_LIMIT) -> Gate:
     """Fail when more than ``limit`` of the answers could not be read."""
     reason = f"{unparsed} of {items} answers could not be read (limit {limit:.0%})"
-    return Gate("parse_failures", unparsed <= limit * items, reason, task=task, model=model)
+    values = {"unparsed": unparsed, "items": items, "limit": limit}
+    return Gate("parse_failures", unparsed <= limit * items, reason, task, model, values)
 
 
 def base_changed(before: str, after: str) -> Gate:
     """Fail when the base weights' hash moved: base and adapted would be two different models."""
     same = before == after
     reason = f"base weights {before[:12]} before training, {after[:12]} after{'' if same else ': they changed'}"
-    return Gate("base_changed", same, reason)
+    return Gate("base_changed", same, reason, values={"before": before, "after": after})
 
 
 def loss_exploding(losses: Sequence[float]) -> Gate:
     """Fail when a loss is not finite, or the end of the curve is far above its start."""
     broken = next((number for number, loss in enumerate(losses) if not math.isfinite(loss)), None)
     if broken is not None:
-        return Gate("loss_exploding", False, f"logged loss {broken} is {losses[broken]}", model="adapted")
+        values = {"number": broken, "loss": str(losses[broken])}  # text: JSON has neither NaN nor infinity
+        return Gate("loss_exploding", False, f"logged loss {broken} is {losses[broken]}", None, "adapted", values)
     if len(losses) < 2:
         return _too_few("loss_exploding", losses)
     start, end = _ends(losses)
     reason = f"loss went from {start:.4f} to {end:.4f} (means of the first and last fifth; limit {LOSS_EXPLODED}x)"
-    return Gate("loss_exploding", end <= LOSS_EXPLODED * start, reason, model="adapted")
+    values = {"start": start, "end": end, "limit": LOSS_EXPLODED}
+    return Gate("loss_exploding", end <= LOSS_EXPLODED * start, reason, None, "adapted", values)
 
 
 def loss_not_falling(losses: Sequence[float]) -> Gate:
@@ -170,7 +181,7 @@ def loss_not_falling(losses: Sequence[float]) -> Gate:
         return _too_few("loss_not_falling", losses)
     start, end = _ends(losses)
     reason = f"loss went from {start:.4f} to {end:.4f} (means of the first and last fifth)"
-    return Gate("loss_not_falling", end < start, reason, model="adapted")
+    return Gate("loss_not_falling", end < start, reason, None, "adapted", {"start": start, "end": end})
 
 
 def adapter_without_effect(task: str, base: Sequence[Prediction], adapted: Sequence[Prediction]) -> Gate:
@@ -178,7 +189,8 @@ def adapter_without_effect(task: str, base: Sequence[Prediction], adapted: Seque
     pairs = zip(base, adapted, strict=True)
     changed = sum((a.response, a.logprobs) != (b.response, b.logprobs) for b, a in pairs)
     reason = f"{changed} of {len(base)} answers differ from the base model's"
-    return Gate("adapter_without_effect", changed > 0, reason, task=task, model="adapted")
+    values = {"changed": changed, "items": len(base)}
+    return Gate("adapter_without_effect", changed > 0, reason, task, "adapted", values)
 
 
 def bytes_mismatch(tensor_bytes: int, parameters: int, bytes_per_parameter: int) -> Gate:
@@ -189,7 +201,13 @@ def bytes_mismatch(tensor_bytes: int, parameters: int, bytes_per_parameter: int)
     """
     expected = parameters * bytes_per_parameter
     reason = f"saved tensors take {tensor_bytes} bytes, {parameters} parameters x {bytes_per_parameter} take {expected}"
-    return Gate("bytes_mismatch", tensor_bytes == expected, reason, model="adapted")
+    values = {
+        "tensor_bytes": tensor_bytes,
+        "parameters": parameters,
+        "bytes_per_parameter": bytes_per_parameter,
+        "expected": expected,
+    }
+    return Gate("bytes_mismatch", tensor_bytes == expected, reason, None, "adapted", values)
 
 
 def saved_tensor_bytes(folder: Path) -> int:
@@ -212,4 +230,5 @@ def _ends(losses: Sequence[float]) -> tuple[float, float]:
 
 
 def _too_few(name: str, losses: Sequence[float]) -> Gate:
-    return Gate(name, True, f"{len(losses)} logged loss(es): too few to see a direction", model="adapted")
+    reason = f"{len(losses)} logged loss(es): too few to see a direction"
+    return Gate(name, True, reason, None, "adapted", {"losses": len(losses)})

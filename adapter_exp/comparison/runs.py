@@ -1,0 +1,189 @@
+"""Reads runs and sweeps from their folders; what cannot be read, or contradicts itself, is told and takes no part."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adapter_exp.comparison.model import Reason, Refused, Run
+from adapter_exp.comparison.tasks import metrics_of, task_of
+from adapter_exp.errors import UserError
+from adapter_exp.evaluation.predictions import Prediction, read_predictions
+from adapter_exp.sweep.ledger import LEDGER_FILE, Ledger
+from adapter_exp.tracking.record import RECORD_FILE, RecordData, load_record
+from adapter_exp.tracking.schema import SCHEMA_VERSION
+
+PREDICTIONS_FOLDER = "predictions"
+MODELS = ("base", "adapted")
+
+_ROUNDING = 1e-6  # a metric of the record and the same from the predictions may differ by so much
+
+
+class _RefusedError(Exception):
+    """A folder takes no part; carries the reason."""
+
+    def __init__(self, code: str, text: str, **values: Any) -> None:
+        super().__init__(text)
+        self.reason = Reason(code, values | {"text": text})
+
+
+def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[Refused]]:
+    """Read every run in ``paths``.
+
+    Args:
+        paths: run folders, and folders of runs: sweeps, or a whole ``outputs``.
+
+    Returns:
+        the runs, in the order given and by number within a sweep, and what was refused. Reasons: ``no_folder``,
+        ``no_runs``, ``no_record`` (``state``), ``record_damaged``, ``record_schema`` (``found``, ``wanted``),
+        ``record_invalid``, ``not_finished`` (``status``, ``error``), ``nothing_scored``, ``predictions_missing``
+        (``file``), ``predictions_damaged`` (``file``), ``duplicate_items``, ``items_differ`` (``task``, ``item``),
+        ``task_unknown``, ``metrics_differ`` (``task``, ``model``, ``metric``, ``record``, ``predictions``),
+        ``same_folder``.
+
+    Raises:
+        UserError: if no run is left to compare; one line for each refused folder.
+    """
+    runs: list[Run] = []
+    refused: list[Refused] = []
+    seen: set[Path] = set()
+    for path in paths:
+        for folder, reason in _run_folders(path):
+            try:
+                if reason is not None:
+                    raise reason
+                if folder.resolve() in seen:
+                    raise _RefusedError("same_folder", "named twice; read once")
+                seen.add(folder.resolve())
+                runs.append(_read_run(folder))
+            except _RefusedError as error:
+                refused.append(Refused(folder, error.reason))
+    if not runs:
+        raise UserError(*_faults(refused))
+    return runs, refused
+
+
+def _faults(refused: Sequence[Refused]) -> list[str]:
+    if not refused:
+        return ["no folder was named; name run folders or sweep folders."]
+    return [f"{one.folder}: {one.reason.values['text']}" for one in refused]
+
+
+def _run_folders(path: Path) -> Iterator[tuple[Path, _RefusedError | None]]:
+    """The run folders that ``path`` stands for; with the reason where one cannot be a run."""
+    if not path.is_dir():
+        yield path, _RefusedError("no_folder", "is not a folder; name the folder of a run or of a sweep")
+        return
+    if (path / RECORD_FILE).exists():
+        yield path, None
+        return
+    states = {job.number: job.state for job in Ledger(path).jobs()} if (path / LEDGER_FILE).is_file() else {}
+    numbered = {int(child.name): child for child in path.iterdir() if child.is_dir() and child.name.isdigit()}
+    jobs = {number: path / str(number) for number in states} | numbered
+    others = sorted(child for child in path.iterdir() if (child / RECORD_FILE).exists())
+    folders = [jobs[number] for number in sorted(jobs)] + [child for child in others if child not in jobs.values()]
+    if not folders:
+        yield path, _RefusedError("no_runs", f"holds no run: neither {RECORD_FILE} nor folders with one")
+    for folder in folders:
+        if (folder / RECORD_FILE).exists():
+            yield folder, None
+        else:
+            state = states.get(int(folder.name), "unknown")
+            yield folder, _RefusedError("no_record", f"has no {RECORD_FILE} (job {state})", state=state)
+
+
+def _read_run(folder: Path) -> Run:
+    record = _read_record(folder)
+    if record["status"] != "ok":
+        error = record["error"]
+        what = f"{error['type']}: {(error['message'].splitlines() or [''])[0]}" if error else None
+        text = f"the run did not end well: status is {record['status']}{f' ({what})' if what else ''}"
+        raise _RefusedError("not_finished", text, status=record["status"], error=what)
+    evaluation = record["evaluation"]
+    if not any(evaluation.get(model) for model in MODELS):
+        raise _RefusedError("nothing_scored", "the record holds no scores")
+    imported = bool(record.get("imported"))
+    predictions: dict[tuple[str, str], tuple[Prediction, ...]] = {}
+    for model in MODELS:
+        for task in evaluation.get(model, {}):
+            file = folder / PREDICTIONS_FOLDER / f"{task}.{model}.jsonl"
+            if imported and not file.exists():
+                continue
+            predictions[task, model] = _read_rows(file, task, model)
+    _check_pairs(predictions)
+    for task, model in predictions:
+        _check_metrics(record, task, model, predictions[task, model])
+    return Run(folder, record, predictions, imported)
+
+
+def _read_record(folder: Path) -> RecordData:
+    file = folder / RECORD_FILE
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _RefusedError("record_damaged", f"{RECORD_FILE} is cut short or damaged ({error})") from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        text = f"{RECORD_FILE} is of schema {version}, this version reads {SCHEMA_VERSION} only"
+        raise _RefusedError("record_schema", text, found=version, wanted=SCHEMA_VERSION)
+    try:
+        return load_record(folder)
+    except UserError as error:
+        raise _RefusedError("record_invalid", str(error).removeprefix(f"{file}: ")) from None
+
+
+def _read_rows(file: Path, task: str, model: str) -> tuple[Prediction, ...]:
+    name = f"{PREDICTIONS_FOLDER}/{file.name}"
+    if not file.is_file():
+        text = f"{name} is missing, so {task} cannot be compared item by item"
+        raise _RefusedError("predictions_missing", text, file=name)
+    try:
+        rows = tuple(read_predictions(file))
+    except UserError as error:
+        raise _RefusedError("predictions_damaged", str(error).replace(str(file), name), file=name) from None
+    if not rows:
+        raise _RefusedError("predictions_damaged", f"{name}: holds no items", file=name)
+    if len({row.item_hash for row in rows}) < len(rows):
+        text = f"{name}: an item stands in it twice; evaluate again"
+        raise _RefusedError("duplicate_items", text, file=name)
+    return rows
+
+
+def _check_pairs(predictions: Mapping[tuple[str, str], Sequence[Prediction]]) -> None:
+    """Base and adapted must have answered the same items."""
+    for task in {task for task, _ in predictions}:
+        if (task, "base") not in predictions or (task, "adapted") not in predictions:
+            continue
+        base, adapted = ({row.item_hash: row.id for row in predictions[task, model]} for model in MODELS)
+        odd = base.keys() ^ adapted.keys()
+        if odd:
+            item = next((base | adapted)[key] for key in sorted(odd))
+            text = (
+                f"{task}: base and adapted were not scored on the same items ({len(odd)} differ, the first is '{item}')"
+            )
+            raise _RefusedError("items_differ", text, task=task, item=item, count=len(odd))
+
+
+def _check_metrics(record: RecordData, task: str, model: str, rows: Sequence[Prediction]) -> None:
+    """The record's metrics must be those of its predictions: else one of the two is of another evaluation."""
+    try:
+        found = metrics_of(task_of(record, task), rows)
+    except UserError as error:
+        raise _RefusedError("task_unknown", str(error), task=task) from None
+    for metric, entry in record["evaluation"][model][task].items():
+        value, again = entry["value"], found.get(metric)
+        if (
+            value is None
+            or again is None
+            or (math.isfinite(again) and np.isclose(value, again, rtol=0, atol=_ROUNDING))
+        ):
+            continue
+        text = f"{task} ({model}): {metric} is {value:.4f} in the record, but {again:.4f} by the predictions"
+        raise _RefusedError(
+            "metrics_differ", text, task=task, model=model, metric=metric, record=value, predictions=again
+        )
