@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adapter_exp.data.fingerprint import dataset_fingerprint
+from adapter_exp.data.fingerprint import code_sha256, dataset_fingerprint
 from adapter_exp.data.rendering import TEMPLATE_DATE, Renderer, TrainingRow
 from adapter_exp.errors import UserError
 from adapter_exp.tasks.protocol import Example, Task
@@ -79,6 +79,7 @@ def _key(task: Task, examples: Sequence[Example], renderer: Renderer, tokenizer_
         "chat": renderer.chat,
         "date": TEMPLATE_DATE,
         "max_length": renderer.max_length,
+        "code": code_sha256(),
         "versions": [version("transformers"), version("tokenizers")],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

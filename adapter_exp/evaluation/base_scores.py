@@ -9,13 +9,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from adapter_exp.data.fingerprint import code_sha256
 from adapter_exp.errors import UserError
 from adapter_exp.evaluation.predictions import Prediction, read_predictions, write_predictions
 
 FOLDER = "base_scores"
-_PACKAGE = Path(__file__).resolve().parents[1]
-_SCORING_CODE = ("data", "evaluation", "models", "tasks")
-"""Packages whose code decides what a base answers and how the answer is judged."""
 
 
 def base_predictions(
@@ -54,14 +52,6 @@ def cache_key(evaluation_key: str, *, double_quant: bool, processor: str) -> str
     """
     facts = [evaluation_key, double_quant, processor, code_sha256()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def code_sha256(package: Path = _PACKAGE) -> str:
-    """Hex SHA-256 over the source files that score; an edit makes every kept prediction unreadable."""
-    digest = hashlib.sha256()
-    for file in sorted(file for part in _SCORING_CODE for file in (package / part).rglob("*.py")):
-        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 def _read(path: Path) -> list[Prediction] | None:
