@@ -53,7 +53,7 @@ def test_another_base_does_not(root: Path, change: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["task.system=Otherwise.", "task.max_new_tokens=5", "task.max_eval=3", "task.empty_answer=Нет."],
+    ["task.system=Otherwise.", "task.max_new_tokens=5", "task.max_eval=3", "task.stop=[x]"],
 )
 def test_another_task_does_not_and_the_other_one_does(root: Path, change: str) -> None:
     assert from_cache(root, change.replace("=", "-").strip("."), change) == {"nerus": False, "terra": True}
