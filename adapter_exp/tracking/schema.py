@@ -121,10 +121,11 @@ class RecordSchema(_Open):
     tracking: dict[str, Any]
     error: ErrorEntry | None
     non_finite: list[str]
+    imported: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _complete_when_ok(self) -> RecordSchema:
-        if self.status == "ok":
+        if self.status == "ok" and self.imported is None:  # figures from elsewhere say what they say
             needed = {
                 "model.trainable_parameters": self.model.trainable_parameters,
                 "resources.peak_rss_bytes": self.resources.peak_rss_bytes,
