@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from adapter_exp.tracking import store
+from adapter_exp.tracking import store, sweep_page
 from adapter_exp.tracking.specs import resolve_uri, sqlite_file
+
+NEWEST_SWEEPS = 5
 
 
 def server_command(root: Path, port: int) -> list[str]:
@@ -25,11 +27,17 @@ def server_command(root: Path, port: int) -> list[str]:
     ]
 
 
-def _runs_page(root: Path) -> str:
-    """Address of the table of runs; MLflow 3 itself opens on its pages for language-model traces, which are empty."""
+def _pages(root: Path) -> list[tuple[str, str]]:
+    """Names and addresses of the pages worth opening: the table of all runs, then those of the newest sweeps."""
     with closing(sqlite3.connect(sqlite_file(resolve_uri(None, root)))) as connection:
-        found = connection.execute("SELECT max(experiment_id) FROM experiments WHERE name != 'Default'").fetchone()
-    return f"#/experiments/{found[0]}/runs?workflowType=machine_learning" if found[0] else ""
+        found = connection.execute("SELECT max(experiment_id) FROM experiments WHERE name != 'Default'").fetchone()[0]
+        if not found:
+            return [("all runs", "")]
+        query = "SELECT key, value FROM experiment_tags WHERE experiment_id = ?"
+        tags = dict(connection.execute(query, (found,)).fetchall())
+    keys = sweep_page.saved_views(tags)[:NEWEST_SWEEPS]
+    sweeps = [(sweep_page.view_name(tags[sweep_page.VIEW_TAG + key]), sweep_page.page(found, key)) for key in keys]
+    return [("all runs", sweep_page.page(found)), *((f"sweep {name}", page) for name, page in sweeps)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,11 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # background job workers would take another 0.5 GB
     try:
         store.ensure_database(resolve_uri(None, options.root))
-        page = _runs_page(options.root)
+        pages = _pages(options.root)
     except (sqlite3.Error, OSError) as error:
         sys.stderr.write(f"--root: '{options.root}' holds no usable mlflow.db: {error}\n")
         sys.exit(2)
-    sys.stdout.write(f"MLflow: http://127.0.0.1:{options.port}/{page}  (Ctrl-C ends it)\n")
+    for name, page in pages:
+        sys.stdout.write(f"{name}: http://127.0.0.1:{options.port}/{page}\n")
+    sys.stdout.write("Ctrl-C ends it\n")
     sys.stdout.flush()
     command = server_command(options.root, options.port)
     os.execv(command[0], command)
