@@ -1,33 +1,15 @@
-"""Pictures of one run, from its record: the loss curve, and base against adapted.
-
-Colours are Okabe and Ito's (2008), told apart by colour-blind readers; markers and line styles differ as well, so the
-pictures survive a black-and-white print.
-"""
+"""Pictures of one run, from its record: the loss curve, and base against adapted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapter_exp.report import words
+from adapter_exp.report.canvas import BLUE, DPI, GREY, ORANGE, new_figure
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
-DPI = 160
 PLOT_FOLDER = "plots"
-STYLE: Any = {  # matplotlib types its keys as a literal of 300 names
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e3e3e3",
-    "legend.frameon": False,
-}
 
 
 def write_plots(run_dir: Path, record: Mapping[str, Any]) -> list[Path]:
@@ -53,7 +35,7 @@ def loss_curve(record: Mapping[str, Any]) -> Any | None:
     if not points:
         return None
     steps, losses = zip(*points, strict=True)
-    with _figure(width=7.0, height=4.0) as (figure, (axes,)):
+    with new_figure(width=7.0, height=4.0) as (figure, (axes,)):
         window = smoothing_window(len(losses))
         axes.plot(steps, losses, color=BLUE, alpha=0.35, linewidth=1, label="training, each logged step")
         if window > 1:
@@ -78,7 +60,7 @@ def before_after(record: Mapping[str, Any]) -> Any | None:
     rows = _primary_results(record)
     if not rows:
         return None
-    with _figure(width=7.0, height=0.9 + 1.15 * len(rows), rows=len(rows)) as (figure, all_axes):
+    with new_figure(width=7.0, height=0.9 + 1.15 * len(rows), rows=len(rows)) as (figure, all_axes):
         for axes, (task, metric) in zip(all_axes, rows, strict=True):
             _draw_pair(axes, record, task, metric)
             change = words.result(record, "change", task, metric)
@@ -157,17 +139,3 @@ def _finding(change: Mapping[str, float | None] | None, withheld: frozenset[str]
 def _title(record: Mapping[str, Any], what: str) -> str:
     kind = record["config"].get("adapter", {}).get("kind", "")
     return " · ".join(part for part in (what, kind, record["model"].get("name"), record["run_id"]) if part)
-
-
-@contextmanager
-def _figure(*, width: float, height: float, rows: int = 1) -> Iterator[tuple[Any, list[Any]]]:
-    """A figure without pyplot, which keeps global state and wants a display; ``rows`` axes below each other."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
-        yield figure, list(axes)

@@ -1,0 +1,85 @@
+"""Section 7: results that gates refuse, and runs that take no part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adapter_exp.comparison.model import Comparison, FailedGate, Group, Refused
+from adapter_exp.report.document import Block, Cell, Column, Paragraph, Section, Table, plain
+from adapter_exp.report.numbers import DASH
+from adapter_exp.report.texts import Texts
+
+
+def gates(comparison: Comparison | None, group: Group, t: Texts) -> Section:
+    """Failed gates of the group; with ``comparison``, the refused runs too."""
+    blocks: list[Block] = []
+    withholding = [gate for gate in group.gates if gate.withholds]
+    warning = [gate for gate in group.gates if not gate.withholds]
+    if withholding:
+        blocks += [Paragraph(t("gates.withheld"), tone="warn"), _gates(withholding, group, t)]
+    else:
+        blocks.append(Paragraph(t("gates.none")))
+    if warning:
+        blocks += [Paragraph(t("gates.warnings")), _gates(warning, group, t)]
+    if comparison is not None:
+        blocks += refused(comparison, t)
+    return Section(t("gates.title"), tuple(blocks))
+
+
+def refused(comparison: Comparison, t: Texts) -> tuple[Block, ...]:
+    """Every folder that took no part, with its reason."""
+    if not comparison.refused:
+        return (Paragraph(t("gates.no_refused")),)
+    rows = tuple((Cell(plain(one.folder)), Cell(t.reason(one.reason))) for one in _in_order(comparison.refused))
+    columns = (Column(t("column.folder"), "left", key=True), Column(t("column.reason"), "left", key=True))
+    return (Table(columns, rows, t("gates.refused", number=len(rows))),)
+
+
+def _in_order(refused: Sequence[Refused]) -> list[Refused]:
+    return sorted(refused, key=lambda one: (str(one.folder.parent), len(one.folder.name), one.folder.name))
+
+
+def _gates(failed: Sequence[FailedGate], group: Group, t: Texts) -> Table:
+    """Equal findings of several runs are one row: a gate that the base fails would stand there once a run."""
+    merged: dict[tuple[str, str, str, str], list[FailedGate]] = {}
+    for gate in failed:
+        key = (gate.name, gate.task or "", gate.model or "", t.reason(gate.reason))
+        merged.setdefault(key, []).append(gate)
+    rows = [
+        (
+            Cell(_gate_name(name, t), strong=True),
+            Cell(plain(task) or DASH),
+            Cell(_who(members, group, t)),
+            Cell(reason),
+            Cell(_withholds(members[0], t)),
+        )
+        for (name, task, _, reason), members in merged.items()
+    ]
+    keys = ("gate", "task", "configuration", "reason", "withholds")
+    return Table(tuple(Column(t(f"column.{key}"), "left", key=True) for key in keys), tuple(rows))
+
+
+def _gate_name(name: str, t: Texts) -> str:
+    key = f"gate.{name}"
+    return t(key) if key in t.sentences else plain(name)
+
+
+def _who(members: Sequence[FailedGate], group: Group, t: Texts) -> str:
+    if all(gate.model == "base" for gate in members):
+        return t("row.base")
+    names = list(dict.fromkeys(gate.configuration for gate in members))
+    if len(names) > 1 and len(names) == len(group.configurations):
+        return t("gates.all")
+    told = []
+    for name in names:
+        seeds = [gate.seed for gate in members if gate.configuration == name and gate.seed is not None]
+        known = next((one.seeds for one in group.configurations if one.name == name), ())
+        every = set(seeds) == set(known) or not seeds
+        told.append(name if every else t("gates.seeds", name=plain(name), seeds=", ".join(map(str, seeds))))
+    return t.join(told)
+
+
+def _withholds(gate: FailedGate, t: Texts) -> str:
+    if not gate.withholds:
+        return t("withholds.nothing")
+    return t("withholds.all" if "lower" in gate.withholds else "withholds.good")

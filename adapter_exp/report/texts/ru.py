@@ -1,0 +1,308 @@
+"""The report in Russian. Sentences are built so that no number has to agree with a word in case."""
+
+from __future__ import annotations
+
+from adapter_exp.report.texts import ru_reasons
+
+NOUNS = {
+    "run": ("запуск", "запуска", "запусков"),
+    "configuration": ("конфигурация", "конфигурации", "конфигураций"),
+    "item": ("пример", "примера", "примеров"),
+    "number": ("число", "числа", "чисел"),
+}
+
+SENTENCES = ru_reasons.SENTENCES | {
+    "title": "Сравнение адаптеров",
+    "list_end": "{first} и {last}",
+    "more": "ещё {number}",
+    "contents": "Содержание",
+    "unit.s": "с",
+    "unit.min": "мин",
+    "unit.h": "ч",
+    "unit.b": "Б",
+    "unit.kib": "КиБ",
+    "unit.mib": "МиБ",
+    "unit.gib": "ГиБ",
+    "unit.tokens_per_s": "{number} токенов/с",
+    "group.title": "Группа {number}: {model}",
+    "intro.compared": "сравнено",
+    "intro.refused": "отклонено: {number}",
+    "intro.method": (
+        "Разницы посчитаны попарно, по одним и тем же примерам. В скобках — интервалы {confidence} (бутстреп по "
+        "целым документам, повторов: {resamples}). Выводы даны с поправкой Холма на уровне {alpha}. Ничья — это "
+        "разница, которую не удалось показать, а не доказательство равенства."
+    ),
+    "intro.groups": "Все запуски сравнить друг с другом нельзя. Они распались на группы (всего {number}):",
+    "intro.split": "группа {number}: {reason}",
+    "intro.nothing": "Ни один запуск не удалось сравнить.",
+    # 1. what was compared
+    "setup.title": "Что сравнивалось",
+    "setup.model": "базовая модель",
+    "setup.imported": "источник чисел",
+    "setup.checkpoint": "веса (SHA-256)",
+    "setup.quantization": "квантование",
+    "setup.configurations": "конфигураций",
+    "setup.runs": "запусков",
+    "setup.runs_seeds": "{runs}; seed: {seeds}",
+    "setup.varying": "что менялось",
+    "setup.learning_rates": "испытанные скорости обучения",
+    "setup.devices": "устройство",
+    "setup.compute_dtypes": "числовой формат",
+    "setup.versions": "версии",
+    "setup.commits": "коммит",
+    "setup.data": "Данные",
+    "setup.warnings": "Что нужно знать, прежде чем верить разнице:",
+    "budget.equal": "Бюджет обучения у всех конфигураций одинаков.",
+    "budget.title": "Бюджет обучения",
+    "budget.examples": "примеров",
+    "budget.epochs": "эпох",
+    "budget.steps": "шагов",
+    "budget.tokens": "токенов",
+    "budget.learning_rate": "скорость обучения",
+    "role.special": "специальная",
+    "role.general": "общая",
+    "split.train": "обучение",
+    "split.validation": "валидация",
+    "split.test": "тест",
+    "quantization.none": "нет",
+    "column.task": "задача",
+    "column.split": "часть",
+    "column.items": "примеров",
+    "column.documents": "документов",
+    "column.truncated": "обрезано",
+    "column.tokens": "токенов",
+    "column.fingerprint": "отпечаток",
+    "column.configuration": "конфигурация",
+    "column.metric": "метрика",
+    "column.score": "значение",
+    "column.change": "изменение",
+    "column.difference": "разница",
+    "column.p_holm": "p (Холм)",
+    "column.finding": "вывод",
+    "column.pair": "пара",
+    "column.place": "место",
+    "column.seeds": "seed",
+    "column.by_seed": "значение по seed",
+    "column.seed_sd": "СКО",
+    "column.folder": "папка",
+    "column.reason": "причина",
+    "column.gate": "проверка",
+    "column.withholds": "что снимает",
+    # 2. adapters
+    "adapters.title": "Адаптеры",
+    "adapters.none": "Оценены только базовые модели: адаптеров нет.",
+    "adapters.parameters": "обучаемых параметров",
+    "adapters.share": "доля от базы",
+    "adapters.r": "r",
+    "adapters.alpha": "alpha",
+    "adapters.hidden": "скрытый размер",
+    "adapters.layers": "слои",
+    "adapters.modules": "целевые модули",
+    "adapters.dropout": "dropout",
+    "adapters.quantization": "квантование базы",
+    "adapters.bytes": "на диске",
+    # 3. results
+    "results.title": "Результаты по задачам",
+    "results.legend": (
+        "▲ выше и ▼ ниже базы (в таблицах пар: первая против второй) с поправкой Холма; без знака: разница не "
+        "показана; ?: вывод снят проверкой, см. раздел 7. В круглых скобках — относительное изменение, прочерк — "
+        "там, где база получила 0."
+    ),
+    "results.task": "{task} ({role} задача)",
+    "results.items": "Оценка на тесте: {items}; документов, по которым шёл бутстреп: {documents}.",
+    "results.imported": "Числа без ответов модели: ни интервалов, ни тестов для них не получить.",
+    "results.no_metrics": "Показать нечего: метрик нет.",
+    "results.primary": "Главная метрика: {metric}",
+    "results.others": "Остальные метрики",
+    "results.missing": (
+        "Метрики {metric} нет (или она не конечна) у следующих конфигураций: {names} (всего {number}); строк нет."
+    ),
+    "results.compact_note": "Второе число — изменение относительно базы; интервалы и значения p — в файле CSV.",
+    "row.base": "база",
+    "row.base_quantized": "база ({quantization})",
+    "row.trivial": "лучший тривиальный ответ",
+    "verdict.higher": "выше",
+    "verdict.lower": "ниже",
+    "verdict.tie": "разница не показана",
+    "verdict.withheld": "вывод снят",
+    "verdict.not_measured": "не проверялось",
+    "pairs.title": "Адаптеры между собой",
+    "pairs.names": "{first} против {second}",
+    "pairs.note": "Лучшая против всех и лучшие каждого вида между собой; все пары — в файле pairs.csv.",
+    # 4. ranking
+    "ranking.title": "Места по группам",
+    "ranking.legend": (
+        "Конфигурации на одном месте нельзя отличить от первой на нём. Порядок внутри одного места ничего не значит."
+    ),
+    "ranking.task": "{task}, {metric}",
+    "ranking.places": "Места",
+    "ranking.alone": "Конфигурация одна: расставлять по местам нечего.",
+    "ranking.no_places": "Мест нет: тесты невозможны или выводы сняты проверками.",
+    "ranking.unranked": "Без места (теста нет, или вывод снят проверкой): {names}.",
+    "ranking.smallest_base": (
+        "Наименьшее изменение относительно базы, которое этот тест нашёл бы с вероятностью 80%: {difference}."
+    ),
+    "ranking.smallest_pair": "То же для разницы между двумя конфигурациями: {difference}.",
+    "seeds.one": "У каждой конфигурации один seed: разброс между seed неизвестен.",
+    "seeds.title": "Разброс между seed отдельно от эффекта адаптера",
+    "seeds.note": (
+        "СКО — стандартное отклонение по seed. Если оно больше изменения, другой seed мог бы изменить и знак."
+    ),
+    # 5. forgetting
+    "forgetting.title": "Прирост и забывание",
+    "forgetting.none": "Не измерялось: нужны оценки и на специальной, и на общей задаче.",
+    "forgetting.legend": (
+        "Прирост и забывание — попарные изменения главных метрик; меньше 0 на общей задаче — забыто. Баланс — "
+        "показатель из опубликованного отчёта: сумма относительных изменений макро-F1 на обеих задачах; прочерк — "
+        "там, где база получила 0. Сумма абсолютных изменений есть и тогда."
+    ),
+    "forgetting.table": "Прирост на {special}, забывание на {general}",
+    "forgetting.gain": "прирост",
+    "forgetting.forgetting": "общая задача",
+    "forgetting.published": "баланс",
+    "forgetting.absolute": "абсолютная сумма",
+    # 6. cost
+    "cost.title": "Стоимость",
+    "cost.none": "О стоимости в записях ничего нет.",
+    "cost.table": "Стоимость одного запуска (медиана по seed)",
+    "cost.parameters": "обучаемых параметров",
+    "cost.training": "обучение",
+    "cost.wall": "весь запуск",
+    "cost.speed": "скорость",
+    "cost.rss": "пик памяти",
+    "cost.device": "пик памяти GPU",
+    "cost.saved": "на диске",
+    "cost.note": (
+        "Запуски с общей загруженной базой или сохранёнными оценками заняли меньше времени, чем заняли бы отдельно."
+    ),
+    "front.title": "Фронт Парето: прирост, забывание и обучаемые параметры",
+    "front.share": "на фронте",
+    "front.note": (
+        "Доля повторов бутстрепа, в которых ни одна другая конфигурация не лучше сразу по приросту, забыванию и "
+        "параметрам."
+    ),
+    # 7. gates
+    "gates.title": "Проверки",
+    "gates.none": "Ни одна проверка не снимает выводов.",
+    "gates.withheld": "Выводы, снятые проверками (числа остаются):",
+    "gates.warnings": "Не пройдены, но выводов не снимают:",
+    "gates.no_refused": "Отклонённых запусков нет.",
+    "gates.refused": "Отклонённые запуски: {number}",
+    "gates.refused_title": "Отклонённые запуски",
+    "gates.all": "все",
+    "gates.seeds": "{name} (seed: {seeds})",
+    "withholds.nothing": "ничего",
+    "withholds.all": "все выводы",
+    "withholds.good": "все, кроме потери",
+    # 8. conclusions
+    "conclusions.title": "Выводы",
+    "conclusions.base_only": "Оценены только базовые модели: об адаптерах сказать нечего.",
+    "conclusions.said": "Что позволяют сказать числа",
+    "conclusions.next": "Что запустить дальше",
+    "said.alone": (
+        "Серия из одной точки ({configurations}, {runs}): её можно сравнить с базой, но расставлять по местам нечего."
+    ),
+    "said.tried": (
+        "Испытано: {configurations}, {runs}. Лидер ниже — лучший из них на тесте, поэтому его результат там "
+        "приукрашен; выбор на валидации с отчётом на тесте от этого свободен."
+    ),
+    "said.against_base": "{task}, {metric}, относительно базы — {parts}.",
+    "said.part": "{finding}: {names}",
+    "said.no_loss_shown": (
+        "«Разница не показана» на задаче {task} не значит, что ничего не забыто: изменение меньше {smallest} часто "
+        "осталось бы незамеченным."
+    ),
+    "said.role_special": "на специальной задаче {task}",
+    "said.role_general": "на общей задаче {task}",
+    "said.best": (
+        "Лучший результат {role}: {name}, {metric} {score}, изменение {change}. Показано, что он выше всех "
+        "остальных конфигураций с местами и выше базы."
+    ),
+    "said.best_not_base": (
+        "Самое высокое значение {role}: {name}, {metric} {score}, изменение {change}. Показано, что оно выше всех "
+        "остальных конфигураций с местами, но не показано, что выше базы."
+    ),
+    "said.only_ranked": (
+        "Место {role} есть только у {name}: {metric} {score}, изменение {change}; показано, что это выше базы. "
+        "Сравнить с другими было нельзя."
+    ),
+    "said.only_ranked_not_base": (
+        "Место {role} есть только у {name}: {metric} {score}, изменение {change}; не показано, что это выше базы."
+    ),
+    "said.tied": (
+        "Единственного лучшего {role} нет, ничья: первое место делят {names}. Самое высокое значение у {name} "
+        "({metric} {score}), и тест не отличает от него остальных."
+    ),
+    "said.unseen": "Разница меньше {smallest} часто осталась бы незамеченной.",
+    "said.none_above_base": "Ни про одну из них не показано, что она выше базы.",
+    "said.untested": (
+        "Проверить {role} ничего нельзя. Самое высокое число: {names}, {metric} {score}, изменение {change}."
+    ),
+    "said.withheld": (
+        "О лучшем результате {role} сказать нечего. Без места, так как вывод снят проверкой или теста нет: {names}."
+    ),
+    "said.left_out": "Не получили места {role} из-за проверок: {names}.",
+    "said.same_as_base": "{name} против базы — ничья. Сравнено: {numbers}, все равны числам базы.",
+    "said.balance": "Самый высокий баланс ({special} и {general}): {names}, {score}.",
+    "said.balance_absolute": "Самая большая сумма абсолютных изменений ({special} и {general}): {names}, {score}.",
+    "said.balance_untested": "Интервала у него нет, так что порядок балансов не проверен.",
+    "said.balance_near": "С его интервалом пересекаются интервалы следующих: {names}; этот порядок не показан.",
+    "said.balance_zero": "Интервал содержит 0.",
+    "said.balance_withheld": "Проверки снимают выводы на задачах: {tasks}; это число, а не утверждение.",
+    "said.validation": (
+        "Выбор на валидации ({task}, {metric} {validation}): {names}. Результат на тесте, свободный от выбора: {test}."
+    ),
+    "said.no_validation": (
+        "Не у всех запусков на задаче {task} есть оценка на валидации, поэтому выбора на валидации нет."
+    ),
+    "next.none": "Эти тесты не оставили вопросов, которые решил бы ещё один такой запуск.",
+    "next.all_tasks": "все задачи",
+    "next.repair": (
+        "{task}: сначала исправьте то, что нашли проверки ({gates}); до этого новые запуски там не помогут."
+    ),
+    "next.edge_high": (
+        "{kind}: самое высокое значение — на верхнем краю {axis} (испытано: {tried}). Попробуйте {following} и больше."
+    ),
+    "next.edge_low": (
+        "{kind}: самое высокое значение — на нижнем краю {axis} ({value}; испытано: {tried}). Попробуйте меньше."
+    ),
+    "next.flat_axis": (
+        "{kind}: разница между значениями {axis} ({tried}) не показана. Возьмите самое дешёвое и меняйте "
+        "что-нибудь другое."
+    ),
+    "next.items_base": (
+        "{task}: чтобы отличить {name} от базы, нужно примерно {needed} тестовых примеров (сейчас {items}), если "
+        "увиденное изменение ({difference}) — истинное."
+    ),
+    "next.items_pair": (
+        "{task}: чтобы отличить {first} от {second}, нужно примерно {needed} тестовых примеров (сейчас {items}), "
+        "если увиденная разница ({difference}) — истинная."
+    ),
+    "next.few_seeds": (
+        "Запустите не меньше {wanted} seed для конфигураций: {names}; меньшее число мало говорит о разбросе."
+    ),
+    "next.seed_spread": (
+        "{task}, {metric}: разброс между seed больше изменения у {names}. Прежде любых выводов там нужны новые seed."
+    ),
+    "next.sweep": "Сравните её с чем-нибудь: с адаптером другого вида или другого размера.",
+    "next.refused": "Посмотрите отклонённые запуски (всего {number}): доведите их до конца или повторите.",
+    # plots
+    "plot.change.title": "{task}: изменение {metric} относительно базы",
+    "plot.change.x": "изменение {metric}, с интервалом",
+    "plot.change.band": "меньшие изменения часто остались бы незамеченными",
+    "plot.change.base": "нет изменения",
+    "plot.forgetting.title": "Прирост на {special} и изменение на {general}",
+    "plot.forgetting.x": "изменение на {general} ({metric}); левее 0 — забыто",
+    "plot.forgetting.y": "прирост на {special} ({metric})",
+    "plot.cost.title": "{task}: {metric} и стоимость",
+    "plot.cost.parameters": "обучаемых параметров",
+    "plot.cost.training": "время обучения, с",
+    "plot.cost.memory": "пик памяти, ГиБ",
+    "plot.axis.title": "{task}: {metric} в зависимости от {axis}",
+    "plot.axis.band": "полоса и мелкие точки: разброс по seed",
+    "plot.axis.base": "база",
+    "plot.loss.title": "Потери при обучении",
+    "plot.loss.x": "шаг оптимизатора",
+    "plot.loss.y": "потери, нат на обучаемый токен",
+    "plot.loss.mean": "скользящее среднее, усреднено по seed",
+}
