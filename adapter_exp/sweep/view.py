@@ -134,7 +134,7 @@ class SweepView:
     def _work(self) -> None:
         try:
             self._draw() if self._console.is_terminal else self._tell()
-        except Exception:  # the sweep is worth more than its view
+        except (Exception, SystemExit):  # the sweep is worth more than its view; rich exits on a broken pipe
             logger.debug("the live view has ended", exc_info=True)
 
     def _draw(self) -> None:
@@ -245,10 +245,11 @@ def _head(seen: Snapshot) -> Text:
     found = counts(seen.jobs)
     waiting = seen.total - sum(found.values()) + found["queued"]
     bad = sum(found[state] for state in WENT_BADLY)
-    line = Text.assemble("sweep ", (seen.name, "bold"), no_wrap=True, overflow="ellipsis")
-    line.append(f"  {found['ok']} of {seen.total} done", style="green" if found["ok"] else "")
+    line = Text(f"{found['ok']} of {seen.total} done", style="green" if found["ok"] else "", no_wrap=True)
+    line.overflow = "ellipsis"  # a long name is cut, never a number
     line.append(f", {bad} failed", style="bold red" if bad else "dim")
-    return line.append(f", {found['running']} running, {waiting} waiting")
+    line.append(f", {found['running']} running, {waiting} waiting", style="default")
+    return line.append(f"  {seen.name}", style="bold default")
 
 
 def _clock(seen: Snapshot) -> str:
