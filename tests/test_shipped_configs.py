@@ -9,16 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from transformers import AutoConfig, AutoModelForCausalLM
 
+import adapter_exp.resolvers  # noqa: F401 - the configuration asks for its names
+from adapter_exp.adapters import count_parameters
+from adapter_exp.adapters.shapes import shape_of
 from adapter_exp.config import Config, parse_config
 from adapter_exp.files import conf_folder
+from adapter_exp.sweep.search import corners, read_ranges
 from adapter_exp.tasks.registry import task_names
 
 CONF = conf_folder()
 FILES = sorted(CONF.rglob("*.yaml"))
-GROUP_FILES = [file for file in FILES if file.parent != CONF]
+HYDRA_FILES = sorted((CONF / "hydra").rglob("*.yaml"))
+GROUP_FILES = [file for file in FILES if file.parent != CONF and file not in HYDRA_FILES]
+SWEEPS = sorted(file for file in (CONF / "experiment").glob("*.yaml") if "MULTIRUN" in file.read_text(encoding="utf-8"))
+SMOLLM2 = {
+    "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+    "num_key_value_heads": 3, "vocab_size": 49_152, "tie_word_embeddings": True,
+}  # fmt: skip
 # Values that a user has to give.
 REQUIRED = {
     "model/hub": ["model.id=owner/name"],
@@ -61,15 +77,90 @@ def test_the_launch_command_in_a_header_works(file: Path):
     for command in commands:
         words = shlex.split(command)
         flags = [word for word in words if "=" not in word]
-        assert flags in ([], ["--cfg", "job"])
-        parse_config(composed(*(word for word in words if "=" in word)))
+        given = [word for word in words if "=" in word]
+        if flags == ["-m"]:
+            jobs, searched = job_overrides(given)
+            assert searched or len(jobs) > 1
+            for overrides in jobs:  # each value of each axis once, not every combination
+                if len(set(overrides) - set(jobs[0])) <= 1:
+                    parse_config(composed(*overrides))
+        else:
+            assert flags in ([], ["--cfg", "job"])
+            parse_config(composed(*given))
 
 
-@pytest.mark.parametrize("file", [file for file in GROUP_FILES if file.parent.name != "experiment"], ids=name_of)
+def job_overrides(given: list[str]) -> tuple[list[list[str]], bool]:
+    """The jobs of a command line with -m, as Hydra's sweeper makes them, and whether they are a search's ends."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        fixed = [override for override in given if not is_range(override)]
+        sweeper = compose("config", overrides=fixed, return_hydra_config=True).hydra.sweeper
+    own = [override for override in given if not override.startswith(("hydra.", "hydra/", "resume_sweep="))]
+    typed = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *own]
+    if "n_trials" in sweeper:
+        return corners(*read_ranges(typed)), True
+    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(typed), None)[0], False
+
+
+def is_range(override: str) -> bool:
+    return OverridesParser.create().parse_overrides([override])[0].is_sweep_override()
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=name_of)
+def test_a_sweep_runs_without_a_flag_and_has_three_seeds(file: Path):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        hydra = compose("config", overrides=[f"experiment={file.stem}"], return_hydra_config=True).hydra
+    assert hydra.mode.name == "MULTIRUN"
+    if "n_trials" in hydra.sweeper:
+        assert hydra.sweeper.storage == f"sqlite:///{hydra.sweep.dir}/study.db"
+    else:
+        assert hydra.sweeper.params.seed == "0,1,2"
+    names = {key for overrides in job_overrides([f"experiment={file.stem}"])[0] for key in map(key_of, overrides)}
+    assert len(names) >= 2
+
+
+def key_of(override: str) -> str:
+    return override.partition("=")[0]
+
+
+def test_the_arms_of_the_published_comparison_differ_as_they_say():
+    jobs, _ = job_overrides(["experiment=published_comparison"])
+    configs = [parse_config(composed(*overrides)) for overrides in jobs]
+    assert len({config.sha256 for config in configs}) == len(configs) == 15
+    arms = {(config.adapter.kind, config.quantization.kind) for config in configs}
+    assert arms == {("none", "nf4"), ("lora", "nf4"), ("mlp", "nf4"), ("lora_mlp", "nf4"), ("full", "none")}
+    with torch.device("meta"):
+        shape = shape_of(AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMOLLM2)))
+    counts = {c.adapter.kind: count_parameters(c.adapter, shape) for c in configs if c.quantization.kind == "nf4"}
+    assert counts == {"none": 0, "lora": 4_884_480, "mlp": 4_444_800, "lora_mlp": 4_673_280}
+    budgets = {config.trainer.model_copy(update={"learning_rate": 0.0}).model_dump_json() for config in configs}
+    assert len(budgets) == 1
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "hydra" / "launcher").glob("*.yaml")), ids=name_of)
+def test_a_launcher_is_one_of_hydras_with_the_ledger_around_it(file: Path):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        launcher = compose("config", overrides=[f"hydra/launcher={file.stem}"], return_hydra_config=True).hydra.launcher
+    plugins = Plugins.instance()
+    assert launcher._target_.endswith(".SweepLauncher")
+    assert launcher._target_ in plugins.class_name_to_class
+    assert launcher.inner._target_ in plugins.class_name_to_class
+    assert type(plugins._instantiate(launcher)).__name__ == "SweepLauncher"
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_a_sampler_is_one_of_optunas(name: str):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        overrides = ["hydra/sweeper=optuna", f"hydra/sweeper/sampler={name}"]
+        sweeper = compose("config", overrides=overrides, return_hydra_config=True).hydra.sweeper
+    assert instantiate(sweeper.sampler).__module__.startswith("optuna.samplers")
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.parent != CONF], ids=name_of)
 def test_a_header_launches_its_own_file(file: Path):
     text = " ".join(launch_commands(file))
     defaults = {"trainer/default", "eval/default"}
-    assert f"{file.parent.name}={file.stem}" in text.split() or name_of(file) in defaults
+    group = file.parent.relative_to(CONF).as_posix()
+    assert f"{group}={file.stem}" in text.split() or name_of(file) in defaults
 
 
 def test_every_task_has_settings_for_evaluation():

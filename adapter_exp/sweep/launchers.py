@@ -86,4 +86,4 @@ def _at_once(launcher: Mapping[str, Any], n_jobs: int) -> int | None:
         return None
     from joblib import effective_n_jobs
 
-    return min(n_jobs, effective_n_jobs(launcher.get("n_jobs", -1)))
+    return min(n_jobs, int(effective_n_jobs(launcher.get("n_jobs", -1))))
