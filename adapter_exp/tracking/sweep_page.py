@@ -59,10 +59,10 @@ def save_view(
         "updatedAt": int(time.time() * 1000),
         "state": json.dumps(view_state(parent_run_id, parameters, metrics)),
     }
-    client.set_experiment_tag(experiment_id, VIEW_TAG + key, json.dumps(saved))
-    for old in saved_views(tags)[MAX_VIEWS - 1 :]:
-        if old != key:
-            client.delete_experiment_tag(experiment_id, VIEW_TAG + old)
+    value = json.dumps(saved)
+    client.set_experiment_tag(experiment_id, VIEW_TAG + key, value)
+    for old in saved_views({**tags, VIEW_TAG + key: value})[MAX_VIEWS:]:
+        client.delete_experiment_tag(experiment_id, VIEW_TAG + old)
     return page(experiment_id, key)
 
 
