@@ -85,7 +85,8 @@ class Sweep:
             raise _busy(folder) from error
         self._console = make_console(file=sys.stdout)  # by name: what jobs print goes elsewhere
         self._parent = self._open_parent(master, jobs)
-        self._show(len({job.config_hash for job in jobs}), searches="params" not in master.hydra.sweeper)
+        trials = master.hydra.sweeper.get("n_trials")  # of a search, which hands over a few jobs at a time
+        self._show(len({job.config_hash for job in jobs}) if trials is None else int(trials))
 
     def run(self, jobs: Sequence[PlannedJob], launch: Launch) -> list[JobReturn]:
         """Run the jobs that have not ended well yet, each configuration at most once in this process."""
@@ -186,11 +187,11 @@ class Sweep:
         write_json_atomic(self.folder / SWEEP_FILE, {**values, "mlflow": reached})
         return parent
 
-    def _show(self, total: int, *, searches: bool) -> None:
+    def _show(self, total: int) -> None:
         from adapter_exp.sweep.view import SweepView
 
         self._view = ExitStack()
-        self._view.enter_context(SweepView(self.folder, console=self._console, total=None if searches else total))
+        self._view.enter_context(SweepView(self.folder, console=self._console, total=total))
 
     def _complete_in_mlflow(self, job: PlannedJob) -> None:
         """A job that was killed between its record's end and MLflow's."""
