@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from adapter_exp.comparison.model import Group
@@ -68,24 +69,45 @@ def png(figure: Any) -> bytes:
 
 @dataclass(frozen=True)
 class Look:
-    """How a configuration is drawn: colour and marker by kind, its number in the group."""
+    """How a configuration is drawn, and its number in the group."""
 
     number: int
     color: str
     marker: str
-    line: str
+    line: Any  # matplotlib types line styles as a literal
 
 
 def looks(group: Group) -> dict[str, Look]:
-    """By configuration's name."""
+    """By configuration's name: colour and marker by kind, line by place within it; one kind alone takes all of them."""
     kinds = list(dict.fromkeys(one.kind for one in group.configurations))
     seen: dict[str, int] = {}
     found = {}
-    for number, one in enumerate(group.configurations, 1):
-        style = kinds.index(one.kind) % len(COLORS)
-        found[one.name] = Look(number, COLORS[style], MARKERS[style], LINES[seen.get(one.kind, 0) % len(LINES)])
-        seen[one.kind] = seen.get(one.kind, 0) + 1
+    for number, one in enumerate(group.configurations):
+        within = seen.get(one.kind, 0)
+        seen[one.kind] = within + 1
+        style = number if len(kinds) == 1 else kinds.index(one.kind)
+        line = number // len(COLORS) if len(kinds) == 1 else within
+        marker = MARKERS[(style + style // len(COLORS)) % len(MARKERS)]
+        found[one.name] = Look(number + 1, COLORS[style % len(COLORS)], marker, LINES[line % len(LINES)])
     return found
+
+
+def logarithmic(axis: Any) -> None:
+    """Set ticks at powers of ten, and between them where they are few, without mathematical markup."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def thousands(value: float) -> str:
+    """``20k``, ``1.5M``: for the ticks of an axis."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
 
 
 def wrapped(text: str, width: int = KEY_WIDTH) -> str:
@@ -94,17 +116,51 @@ def wrapped(text: str, width: int = KEY_WIDTH) -> str:
     return "\n".join(lines if len(lines) <= 3 else [*lines[:2], lines[2][: width - 1] + "…"])
 
 
-def draw_key(figure: Any, group: Group, names: Sequence[str]) -> None:
-    """A numbered key of configurations to the right of the plot."""
+def draw_key(figure: Any, group: Group, names: Sequence[str], *, lines: bool = False) -> None:
+    """A numbered key of configurations to the right of the plot; with their lines where there are some."""
     from matplotlib.lines import Line2D
 
     styles = looks(group)
     handles = [
-        Line2D([], [], linestyle="", marker=styles[name].marker, color=styles[name].color, markersize=7)
+        Line2D(
+            [],
+            [],
+            linestyle=styles[name].line if lines else "",
+            marker=styles[name].marker,
+            color=styles[name].color,
+            markersize=5 if lines else 7,
+        )
         for name in names
     ]
     labels = [f"{styles[name].number}  {wrapped(name)}" for name in names]
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8, handletextpad=0.3, borderaxespad=0.2)
+    length: dict[str, Any] = {"handlelength": 3.0} if lines else {"handletextpad": 0.3}
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8, borderaxespad=0.2, **length)
+
+
+def stack_labels(axes: Any, ends: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
+    """Write ``texts`` in a column right of the axes, each as near to the height of its line's end as there is room."""
+    low, high = axes.get_ylim()
+    heights = [(y - low) / ((high - low) or 1) for _, y in ends]
+    order = sorted(range(len(ends)), key=lambda number: heights[number])
+    gap = min(0.042, 1 / max(1, len(ends)))
+    places: list[float] = []
+    for number in order:
+        places.append(max(heights[number], places[-1] + gap) if places else heights[number])
+    # Pushed upwards only so far: move the whole column back to the middle of its lines, and inside the axes.
+    shift = fmean(place - heights[number] for number, place in zip(order, places, strict=True)) if places else 0.0
+    shift = max(min(shift, places[0]), places[-1] - 1.0) if places else 0.0
+    places = [place - shift for place in places]
+    for number, place in zip(order, places, strict=True):
+        axes.annotate(
+            texts[number],
+            ends[number],
+            (1.03, place),
+            textcoords="axes fraction",
+            fontsize=8,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 1, "shrinkB": 0},
+        )
 
 
 def key_height(names: Sequence[str]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from adapter_exp.comparison.model import CostRow, Group
 from adapter_exp.report import plot_losses, plot_tradeoffs
 from adapter_exp.report.document import Block, Cell, Column, Figure, Paragraph, Section, Table, file_name, plain
@@ -21,11 +23,11 @@ def cost(group: Group, t: Texts, prefix: str) -> Section:
                 Figure(
                     f"{prefix}cost_{file_name(task.name)}",
                     t("plot.cost.title", task=plain(task.name), metric=plain(task.metrics[0].name)),
-                    lambda task=task: plot_tradeoffs.quality_against_cost(group, task, t),
+                    partial(plot_tradeoffs.quality_against_cost, group, task, t),
                 )
             )
     if plot_losses.has_losses(group):
-        blocks.append(Figure(f"{prefix}loss", t("plot.loss.title"), lambda: plot_losses.loss_curves(group, t)))
+        blocks.append(Figure(f"{prefix}loss", t("plot.loss.title"), partial(plot_losses.loss_curves, group, t)))
     return Section(t("cost.title"), tuple(blocks) or (Paragraph(t("cost.none")),))
 
 

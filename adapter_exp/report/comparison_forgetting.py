@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from adapter_exp.comparison.model import BalanceRow, Estimate, Group
 from adapter_exp.report import plot_tradeoffs
@@ -25,7 +26,7 @@ def forgetting(group: Group, t: Texts, prefix: str) -> Section:
             Figure(
                 f"{prefix}gain_forgetting_{file_name(special)}_{file_name(general)}",
                 t("plot.forgetting.title", **names),
-                lambda rows=rows: plot_tradeoffs.gain_against_forgetting(group, rows, t),
+                partial(plot_tradeoffs.gain_against_forgetting, group, rows, t),
             )
         )
     return Section(t("forgetting.title"), tuple(blocks))

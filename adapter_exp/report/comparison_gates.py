@@ -40,23 +40,32 @@ def _in_order(refused: Sequence[Refused]) -> list[Refused]:
 
 
 def _gates(failed: Sequence[FailedGate], group: Group, t: Texts) -> Table:
-    """Equal findings of several runs are one row: a gate that the base fails would stand there once a run."""
-    merged: dict[tuple[str, str, str, str], list[FailedGate]] = {}
+    """Equal findings of several runs are one row, and so are one configuration's seeds."""
+    same: dict[tuple[str, str, str, str], list[FailedGate]] = {}
     for gate in failed:
-        key = (gate.name, gate.task or "", gate.model or "", t.reason(gate.reason))
-        merged.setdefault(key, []).append(gate)
-    rows = [
+        same.setdefault((*_about(gate), t.reason(gate.reason)), []).append(gate)
+    rows: dict[tuple[str, ...], tuple[str, int, list[FailedGate]]] = {}
+    for (*about, reason), members in same.items():
+        names = {gate.configuration for gate in members}
+        key = (*about, *sorted(names)) if len(names) == 1 else (*about, reason)
+        first, more, known = rows.get(key, (reason, 0, []))
+        rows[key] = (first, more + len(members) if known else 0, [*known, *members])
+    shown = [
         (
-            Cell(_gate_name(name, t), strong=True),
-            Cell(plain(task) or DASH),
+            Cell(_gate_name(members[0].name, t), strong=True),
+            Cell(plain(members[0].task or DASH)),
             Cell(_who(members, group, t)),
-            Cell(reason),
+            Cell(t("gates.likewise", reason=reason, number=more) if more else reason),
             Cell(_withholds(members[0], t)),
         )
-        for (name, task, _, reason), members in merged.items()
+        for reason, more, members in rows.values()
     ]
     keys = ("gate", "task", "configuration", "reason", "withholds")
-    return Table(tuple(Column(t(f"column.{key}"), "left", key=True) for key in keys), tuple(rows))
+    return Table(tuple(Column(t(f"column.{key}"), "left", key=True) for key in keys), tuple(shown))
+
+
+def _about(gate: FailedGate) -> tuple[str, str, str]:
+    return gate.name, gate.task or "", gate.model or ""
 
 
 def _gate_name(name: str, t: Texts) -> str:

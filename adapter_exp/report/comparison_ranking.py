@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from adapter_exp.comparison.model import Group, MetricComparison, TaskComparison
 from adapter_exp.report import plot_axes
@@ -53,7 +54,7 @@ def _task(group: Group, task: TaskComparison, t: Texts, prefix: str) -> Iterable
         yield Figure(
             f"{prefix}axis_{file_name(task.name)}_{file_name(axis)}",
             t("plot.axis.title", task=plain(task.name), metric=plain(metric.name), axis=plain(axis)),
-            lambda axis=axis: plot_axes.metric_against_axis(group, task, axis, t),
+            partial(plot_axes.metric_against_axis, group, task, axis, t),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -88,8 +89,8 @@ def _facts(group: Group, t: Texts) -> Iterable[tuple[str, str]]:
     yield t("setup.model"), model_name(group) + (f" ({', '.join(source)})" if source else "")
     if facts.get("imported"):
         yield t("setup.imported"), plain(facts["imported"])
-    if facts.get("checkpoint_sha256"):
-        yield t("setup.checkpoint"), plain(facts["checkpoint_sha256"])[:HASH_DIGITS]
+    if re.fullmatch("[0-9a-f]{64}", checkpoint := str(facts.get("checkpoint_sha256"))):  # imported figures have a name
+        yield t("setup.checkpoint"), checkpoint[:HASH_DIGITS]
     kinds = [quantization_name(str(kind), t) for kind in facts.get("quantizations") or []]
     if kinds:
         yield t("setup.quantization"), ", ".join(kinds)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from adapter_exp.comparison.model import (
     Estimate,
@@ -16,7 +18,7 @@ from adapter_exp.comparison.model import (
 from adapter_exp.report import plot_changes
 from adapter_exp.report.comparison_setup import quantization_name
 from adapter_exp.report.document import Block, Cell, Column, Figure, Paragraph, Section, Table, Tone, file_name, plain
-from adapter_exp.report.numbers import DASH, change, change_with_relative, interval, p_value, score, whole
+from adapter_exp.report.numbers import DASH, SPACE, change, change_with_relative, interval, p_value, score, whole
 from adapter_exp.report.texts import Texts
 
 FEW = 4
@@ -24,6 +26,8 @@ FEW = 4
 
 TONES: dict[Verdict, Tone] = {"higher": "good", "lower": "bad", "withheld": "warn", "tie": "muted"}
 MARKS: dict[Verdict, str] = {"higher": "▲", "lower": "▼", "withheld": "?", "tie": "", "not_measured": ""}
+MIRROR: dict[Verdict, Verdict] = {"higher": "lower", "lower": "higher"}
+INDENT = 2 * SPACE
 
 
 def results(group: Group, t: Texts, prefix: str) -> Section:
@@ -50,15 +54,14 @@ def _task(group: Group, task: TaskComparison, t: Texts, prefix: str) -> Iterable
         return
     primary, *others = task.metrics
     yield from _missing(group, task, t)
-    caption = t("results.primary", metric=plain(primary.name))
-    yield _full((primary,), caption, t)
+    yield _full(primary, t)
     yield Figure(
         f"{prefix}change_{file_name(task.name)}",
         t("plot.change.title", task=plain(task.name), metric=plain(primary.name)),
-        lambda: plot_changes.change_by_configuration(group, task, t),
+        partial(plot_changes.change_by_configuration, group, task, t),
     )
     if others and len(group.configurations) <= FEW:
-        yield _full(others, t("results.others"), t)
+        yield _others(others, t)
     elif others:
         yield from _compact(group, others, t)
     yield from _between(group, task, t)
@@ -74,31 +77,43 @@ def _missing(group: Group, task: TaskComparison, t: Texts) -> Iterable[Block]:
             yield Paragraph(text, tone="warn")
 
 
-def _full(metrics: Sequence[MetricComparison], caption: str, t: Texts) -> Table:
-    """Rows: the base, then each configuration, for each metric."""
-    several = len(metrics) > 1
-    rows: list[tuple[Cell, ...]] = []
-    ends = []
-    for metric in metrics:
-        block = [*_reference_rows(metric, t), *(_row(row, t) for row in metric.rows)]
-        if several:
-            block = [
-                (Cell("" if position else plain(metric.name), strong=True), *row) for position, row in enumerate(block)
-            ]
-        rows += block
-        ends.append(len(rows) - 1)
-    names = [Column(t("column.metric"), "left", key=True)] if several else []
+def _full(metric: MetricComparison, t: Texts) -> Table:
+    """Rows: the base, then each configuration; with the finding in words."""
+    rows = [*((*row, Cell("")) for row in _reference_rows(metric, t))]
+    rows += [(*_row(row, t), finding_cell(row.verdict, t)) for row in metric.rows]
     columns = (
-        *names,
         Column(t("column.configuration"), "left", key=True),
         *(Column(t(f"column.{key}")) for key in ("score", "change", "p_holm")),
         Column(t("column.finding"), "left"),
     )
-    return Table(columns, tuple(rows), caption, ends=frozenset(ends))
+    return Table(columns, tuple(rows), t("results.primary", metric=plain(metric.name)))
+
+
+def _others(metrics: Sequence[MetricComparison], t: Texts) -> Table:
+    """The same for several metrics; the marks tell the findings."""
+    rows: list[tuple[Cell, ...]] = []
+    ends = []
+    for metric in metrics:
+        rows.append(_heading(metric.name, 4))
+        rows += map(_indented, [*_reference_rows(metric, t), *(_row(row, t) for row in metric.rows)])
+        ends.append(len(rows) - 1)
+    columns = (
+        Column(t("column.metric_and_configuration"), "left", key=True),
+        *(Column(t(f"column.{key}")) for key in ("score", "change", "p_holm")),
+    )
+    return Table(columns, tuple(rows), t("results.others"), ends=frozenset(ends))
+
+
+def _heading(name: str, columns: int) -> tuple[Cell, ...]:
+    return (Cell(plain(name), strong=True), *(Cell("") for _ in range(columns - 1)))
+
+
+def _indented(row: tuple[Cell, ...]) -> tuple[Cell, ...]:
+    return (replace(row[0], text=f"{INDENT}{row[0].text}", strong=False), *row[1:])
 
 
 def _reference_rows(metric: MetricComparison, t: Texts) -> Iterable[tuple[Cell, ...]]:
-    nothing = (Cell(""), Cell(""), Cell(""))
+    nothing = (Cell(""), Cell(""))
     if metric.trivial is not None:
         yield Cell(t("row.trivial"), tone="muted"), Cell(score(metric.trivial), tone="muted"), *nothing
     for quantization, estimate in metric.base.items():
@@ -122,7 +137,6 @@ def _row(row: MetricRow, t: Texts) -> tuple[Cell, ...]:
             tone=TONES.get(row.verdict),
         ),
         Cell(p_value(row.p_holm)),
-        finding_cell(row.verdict, t),
     )
 
 
@@ -171,24 +185,43 @@ def _compact_cell(row: MetricRow | None) -> Cell:
 def _between(group: Group, task: TaskComparison, t: Texts) -> Iterable[Block]:
     """Adapters among themselves: all pairs of a few; else the leader against all, and the best of each kind."""
     few = len(group.configurations) <= FEW
-    metrics = task.metrics if few else task.metrics[:1]
+    scores = {row.configuration: row.adapted.value for row in task.metrics[0].rows}
     rows: list[tuple[Cell, ...]] = []
     ends = []
-    for metric in metrics:
+    for metric in task.metrics if few else task.metrics[:1]:
         pairs = metric.pairs if few else _telling_pairs(group, metric)
-        rows += [_pair_row(plain(metric.name) if not n else "", pair, t) for n, pair in enumerate(pairs)]
-        ends.append(len(rows) - 1)
+        shown = [_pair_row(_higher_first(pair, metric, scores), t) for pair in pairs]
+        if shown:
+            rows += [_heading(metric.name, 3), *map(_indented, shown)]
+            ends.append(len(rows) - 1)
     if not rows:
         return
     columns = (
-        Column(t("column.metric"), "left", key=True),
-        Column(t("column.pair"), "left", key=True),
+        Column(t("column.metric_and_pair"), "left", key=True),
         Column(t("column.difference")),
         Column(t("column.p_holm")),
-        Column(t("column.finding"), "left"),
     )
-    notes = () if few else (t("pairs.note"),)
-    yield Table(columns, tuple(rows), t("pairs.title"), notes, frozenset(ends))
+    yield Table(columns, tuple(rows), t("pairs.title"), () if few else (t("pairs.note"),), frozenset(ends))
+
+
+def _higher_first(pair: PairRow, metric: MetricComparison, primary: Mapping[str, float]) -> PairRow:
+    """The pair with the configuration first that scores higher on the primary metric: the same numbers turned round."""
+    if primary.get(pair.first, 0.0) >= primary.get(pair.second, 0.0):
+        return pair
+    new_second = next(row.adapted.value for row in metric.rows if row.configuration == pair.first)
+    difference = _negative(pair.difference)
+    return replace(
+        pair,
+        first=pair.second,
+        second=pair.first,
+        difference=difference,
+        relative=Estimate(difference.value / new_second) if new_second else None,
+        verdict=MIRROR.get(pair.verdict, pair.verdict),
+    )
+
+
+def _negative(one: Estimate) -> Estimate:
+    return Estimate(0.0 - one.value, None if one.high is None else -one.high, None if one.low is None else -one.low)
 
 
 def _telling_pairs(group: Group, metric: MetricComparison) -> list[PairRow]:
@@ -208,10 +241,9 @@ def _telling_pairs(group: Group, metric: MetricComparison) -> list[PairRow]:
     ]
 
 
-def _pair_row(metric: str, pair: PairRow, t: Texts) -> tuple[Cell, ...]:
+def _pair_row(pair: PairRow, t: Texts) -> tuple[Cell, ...]:
     told = change_with_relative(pair.difference.value, pair.relative.value if pair.relative else None)
     return (
-        Cell(metric, strong=True),
         Cell(t("pairs.names", first=plain(pair.first), second=plain(pair.second))),
         Cell(
             f"{told} {MARKS[pair.verdict]}".rstrip(),
@@ -219,5 +251,4 @@ def _pair_row(metric: str, pair: PairRow, t: Texts) -> tuple[Cell, ...]:
             tone=TONES.get(pair.verdict),
         ),
         Cell(p_value(pair.p_holm)),
-        finding_cell(pair.verdict, t),
     )

@@ -67,7 +67,8 @@ def _against_base(task: TaskComparison, metric: MetricComparison, t: Texts) -> s
         if rows:
             rows = sorted(rows, key=lambda row: -row.adapted.value)
             names = [_with_change(row) for row in rows]
-            parts.append(t("said.part", finding=t(f"verdict.{verdict}"), names=t.join(names)))
+            key = "said.part_tie" if verdict == "tie" else "said.part"
+            parts.append(t(key, finding=t(f"verdict.{verdict}"), names=t.join(names)))
     return t("said.against_base", task=plain(task.name), metric=plain(metric.name), parts="; ".join(parts))
 
 

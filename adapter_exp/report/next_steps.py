@@ -32,15 +32,22 @@ def next_steps(comparison: Comparison, group: Group, t: Texts) -> list[str]:
 
 
 def _repair(group: Group, t: Texts) -> Iterable[str]:
-    """What gates withhold comes first: no further run would help there."""
-    names: dict[str, dict[str, None]] = {}
+    """What gates withhold comes first: an evaluation that no further run would mend, then single configurations."""
+    evaluation: dict[str, dict[str, None]] = {}
+    adapters: dict[tuple[str, str], dict[str, None]] = {}
     for gate in group.gates:
         if gate.withholds:
+            task = gate.task or t("next.all_tasks")
             key = f"gate.{gate.name}"
-            shown = t(key) if key in t.sentences else gate.name
-            names.setdefault(gate.task or t("next.all_tasks"), {})[shown] = None
-    for task, gates in names.items():
-        yield t("next.repair", task=plain(task), gates=t.join(list(gates)))
+            name = t(key) if key in t.sentences else gate.name
+            if gate.model == "adapted":
+                adapters.setdefault((task, name), {})[gate.configuration] = None
+            else:
+                evaluation.setdefault(task, {})[name] = None
+    for task, names in evaluation.items():
+        yield t("next.repair", task=plain(task), gates=t.join(list(names)))
+    for (task, name), failing in adapters.items():
+        yield t("next.failing", task=plain(task), gate=plain(name), names=t.join(list(failing)))
 
 
 def _ranges(group: Group, metric: MetricComparison, t: Texts) -> Iterable[str]:

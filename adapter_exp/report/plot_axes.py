@@ -7,7 +7,7 @@ from typing import Any
 
 from adapter_exp.comparison.model import Configuration, Group, MetricRow, TaskComparison
 from adapter_exp.report.axes import axis_value
-from adapter_exp.report.canvas import COLORS, GREY, LINES, MARKERS, new_figure, wrapped
+from adapter_exp.report.canvas import COLORS, GREY, LINES, MARKERS, logarithmic, new_figure, wrapped
 from adapter_exp.report.document import plain
 from adapter_exp.report.numbers import compact
 from adapter_exp.report.texts import Texts
@@ -24,13 +24,16 @@ def metric_against_axis(group: Group, task: TaskComparison, axis: str, t: Texts)
     series = _series(group, task, axis)
     with new_figure(width=8.0, height=max(4.2, 1.2 + 0.3 * len(series))) as (figure, (axes,)):
         axes.set_title(t("plot.axis.title", task=plain(task.name), metric=plain(metric.name), axis=plain(axis)))
+        kinds = list(dict.fromkeys(one.kind for one in group.configurations))
         for number, (name, points) in enumerate(series.items()):
-            _draw(axes, name, points, number)
+            # A kind keeps its colour where it has one line alone.
+            _draw(axes, name, points, kinds.index(name) if name in kinds else number)
         for estimate in list(metric.base.values())[:1]:
             axes.axhline(estimate.value, color=GREY, linewidth=1, linestyle=":", label=t("plot.axis.base"))
         values = sorted({value for points in series.values() for value, _ in points})
         if values[0] > 0 and values[-1] / values[0] >= _WIDE_AXIS:
             axes.set_xscale("log")
+            logarithmic(axes.xaxis)
         if len(values) <= 12:  # the values tried, not round numbers between them
             axes.set_xticks(values, [compact(value) for value in values])
             axes.minorticks_off()

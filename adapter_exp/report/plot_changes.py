@@ -16,9 +16,9 @@ def change_by_configuration(group: Group, task: TaskComparison, t: Texts) -> Any
     metric = task.metrics[0]
     rows = [row for row in metric.rows if row.change is not None and exists(row.change.value)]
     styles = looks(group)
-    names = [wrapped(row.configuration, 28) for row in rows]
+    names = [wrapped(row.configuration, 34) for row in rows]
     lines = sum(name.count("\n") + 1 for name in names)
-    with new_figure(width=7.5, height=1.5 + 0.16 * lines + 0.2 * len(rows)) as (figure, (axes,)):
+    with new_figure(width=8.0, height=1.5 + 0.17 * lines + 0.1 * len(rows)) as (figure, (axes,)):
         axes.set_title(t("plot.change.title", task=plain(task.name), metric=plain(metric.name)), fontsize=11)
         axes.axvline(0, color=BLACK, linewidth=1)
         if metric.smallest_difference is not None:
@@ -37,7 +37,7 @@ def change_by_configuration(group: Group, task: TaskComparison, t: Texts) -> Any
         axes.margins(x=0.08)
         axes.set_xlabel(t("plot.change.x", metric=plain(metric.name)))
         if metric.smallest_difference is not None:
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.5 / max(1.0, 0.36 * len(rows))), fontsize=8)
+            figure.legend(loc="outside lower center", fontsize=8)
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from adapter_exp.comparison.model import Configuration, Group
-from adapter_exp.report.canvas import draw_key, key_height, looks, new_figure, place_labels
+from adapter_exp.report.canvas import draw_key, key_height, looks, new_figure, stack_labels
 from adapter_exp.report.plots import running_mean, smoothing_window
 from adapter_exp.report.texts import Texts
 
@@ -34,12 +34,12 @@ def loss_curves(group: Group, t: Texts) -> Any:
         axes.set_ylim(bottom=0)
         axes.set_xlabel(f"{t('plot.loss.x')}\n({t('plot.loss.mean')})")
         axes.set_ylabel(t("plot.loss.y"))
-        draw_key(figure, group, names)
+        width = smoothing_window
         ends = [
-            (points[-1][0], running_mean([y for _, y in points], smoothing_window(len(points)))[-1])
-            for points in curves.values()
+            (points[-1][0], running_mean([y for _, y in points], width(len(points)))[-1]) for points in curves.values()
         ]
-        place_labels(figure, axes, ends, [str(styles[name].number) for name in names])
+        stack_labels(axes, ends, [str(styles[name].number) for name in names])
+        draw_key(figure, group, names, lines=True)
     return figure
 
 

@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from adapter_exp.comparison.model import BalanceRow, CostRow, Group, MetricRow, TaskComparison
-from adapter_exp.report.canvas import BLACK, draw_key, key_height, looks, new_figure, place_labels
+from adapter_exp.report.canvas import (
+    BLACK,
+    draw_key,
+    key_height,
+    logarithmic,
+    looks,
+    new_figure,
+    place_labels,
+    thousands,
+)
 from adapter_exp.report.document import plain
 from adapter_exp.report.numbers import exists
 from adapter_exp.report.plot_changes import bars
@@ -14,12 +23,6 @@ from adapter_exp.report.texts import Texts
 
 _GIB = 1024**3
 _WIDE_AXIS = 8  # a cost that varies by more is drawn on a logarithmic axis
-
-_COSTS: dict[str, Callable[[CostRow], float | None]] = {
-    "parameters": lambda row: row.trainable_parameters,
-    "training": lambda row: row.training_s,
-    "memory": lambda row: None if _peak(row) is None else (_peak(row) or 0) / _GIB,
-}
 
 
 def gain_against_forgetting(group: Group, rows: Sequence[BalanceRow], t: Texts) -> Any:
@@ -71,11 +74,14 @@ def quality_against_cost(group: Group, task: TaskComparison, t: Texts) -> Any:
                     [value], [row.adapted.value], yerr=bars(row.adapted), color=style.color, marker=style.marker,
                     markersize=7, linewidth=0, elinewidth=0.9, capsize=2,
                 )  # fmt: skip
+            axes.margins(0.12)
             values = [value for _, value in points]
             if min(values) > 0 and max(values) / min(values) > _WIDE_AXIS:
                 axes.set_xscale("log")
+                logarithmic(axes.xaxis)
+            elif max(values) >= 1000:
+                axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
             axes.set_xlabel(t(f"plot.cost.{cost}"))
-            axes.margins(0.12)
         all_axes[0].set_ylabel(metric)
         draw_key(figure, group, names)
         for axes, points in zip(all_axes, panels.values(), strict=True):
@@ -96,6 +102,14 @@ def _panels(group: Group, task: TaskComparison) -> dict[str, list[tuple[MetricRo
     return panels
 
 
-def _peak(row: CostRow) -> float | None:
+def _peak_gib(row: CostRow) -> float | None:
     """Memory of the device where it was used, else of the process."""
-    return row.peak_device_bytes if row.peak_device_bytes is not None else row.peak_rss_bytes
+    peak = row.peak_device_bytes if row.peak_device_bytes is not None else row.peak_rss_bytes
+    return None if peak is None else peak / _GIB
+
+
+_COSTS: dict[str, Callable[[CostRow], float | None]] = {
+    "parameters": lambda row: row.trainable_parameters,
+    "training": lambda row: row.training_s,
+    "memory": _peak_gib,
+}

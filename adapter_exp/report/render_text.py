@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from adapter_exp.report.document import Block, Bullets, Cell, Column, Document, Facts, Figure, Paragraph, Section, Table
+from adapter_exp.report.numbers import SPACE
 
 STYLES = {"good": "green", "bad": "magenta", "warn": "yellow", "muted": "dim", None: ""}
 GAP = 2
@@ -22,8 +23,7 @@ NARROWEST = 12
 def print_document(document: Document, console: Console) -> None:
     """Print a report; figures are left out."""
     console.print(Text(document.title, style="bold underline"))
-    for block in document.intro:
-        _print_block(block, console)
+    _print_blocks(document.intro, console)
     for section in document.sections:
         _print_section(section, console, depth=0)
 
@@ -31,38 +31,51 @@ def print_document(document: Document, console: Console) -> None:
 def _print_section(section: Section, console: Console, depth: int) -> None:
     console.print()
     console.print(Text(section.title, style="bold cyan" if depth == 0 else "bold"))
-    for block in section.blocks:
-        _print_block(block, console)
+    _print_blocks(section.blocks, console)
     for inner in section.sections:
         _print_section(inner, console, depth + 1)
+
+
+def _print_blocks(blocks: Sequence[Block], console: Console) -> None:
+    shown = [block for block in blocks if not isinstance(block, Figure)]
+    for position, block in enumerate(shown):
+        if position and isinstance(shown[position - 1], Table) and not isinstance(block, Table):
+            console.print()
+        _print_block(block, console)
 
 
 def _print_block(block: Block, console: Console) -> None:
     match block:
         case Paragraph():
-            console.print(Text(block.text, style=STYLES[block.tone]))
+            console.print(Text("\n".join(_wrapped(block.text, console.width)), style=STYLES[block.tone]))
         case Bullets():
             for item in block.items:
-                console.print(_pair("-", item, width=1))
+                _print_pair("-", item, 1, console)
         case Facts():
             width = max(cell_len(label) for label, _ in block.pairs)
             for label, text in block.pairs:
-                console.print(_pair(label, text, width))
+                _print_pair(label, text, width, console)
         case Table():
             for table in tables(block, console.width):
-                console.print(Padding(table, (0, 0, 0, 0)))
+                console.print()
+                console.print(table)
             for note in block.notes:
-                console.print(Text(note, style="dim"))
+                console.print(Text("\n".join(_wrapped(note, console.width)), style="dim"))
         case Figure():
             pass
 
 
-def _pair(label: str, text: str, width: int) -> RenderableType:
-    grid = RichTable.grid(padding=(0, GAP))
-    grid.add_column(width=width, no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row(Text(label, style="dim"), Text(text))
-    return grid
+def _print_pair(label: str, text: str, width: int, console: Console) -> None:
+    """``text`` beside its label, further lines below its first."""
+    lines = _wrapped(text, max(NARROWEST, console.width - width - GAP))
+    for position, line in enumerate(lines):
+        shown = label if position == 0 else ""
+        console.print(Text.assemble((shown + " " * (width + GAP - cell_len(shown)), "dim"), line))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most ``width`` characters. Unlike rich, this does not break at no-break spaces, inside numbers."""
+    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
 
 
 def tables(table: Table, width: int) -> list[RenderableType]:
@@ -160,13 +173,17 @@ def _table(table: Table, chosen: Sequence[int], widths: Sequence[int], stacked: 
         column = table.columns[number]
         shown.add_column(Text(column.title), justify=column.align, width=width, overflow="fold")
     for position, row in enumerate(table.rows):
-        cells = [_cell(row[number], stacked) for number in chosen]
+        cells = [_cell(row[number], stacked, width) for number, width in zip(chosen, widths, strict=True)]
         shown.add_row(*cells, end_section=position in table.ends)
     return shown
 
 
-def _cell(cell: Cell, stacked: bool) -> Text:
+def _cell(cell: Cell, stacked: bool, width: int) -> Text:
     style = STYLES[cell.tone] or ("bold" if cell.strong else "")
-    return Text("\n").join(
-        Text(line, style=style if position == 0 else "dim") for position, line in enumerate(_lines(cell, stacked))
-    )
+    lines = []
+    for position, text in enumerate(_lines(cell, stacked)):
+        indent = text[: len(text) - len(text.lstrip(SPACE))]
+        lines += [
+            (indent + line, "dim" if position else style) for line in _wrapped(text.lstrip(SPACE), width - len(indent))
+        ]
+    return Text("\n").join(Text(line, style=chosen) for line, chosen in lines)

@@ -75,7 +75,7 @@ class Texts:
         template = self.sentences.get(f"reason.{reason.code}")
         if template is not None:
             try:
-                return ReasonFormatter().vformat(template, (), reason.values)
+                return ReasonFormatter(self.sentences).vformat(template, (), reason.values)
             except KeyError:  # a record of an earlier version has the text alone
                 pass
         return plain(reason.values.get("text") or reason.code)
@@ -95,13 +95,20 @@ class ReasonFormatter(string.Formatter):
         "hash": lambda value: str(value)[:HASH_DIGITS],
     }
 
+    def __init__(self, sentences: Mapping[str, str]) -> None:
+        self._sentences = sentences
+
     def format_field(self, value: Any, format_spec: str) -> str:
         """``value`` in the way that ``format_spec`` names; each value of a list, and of a mapping with its key."""
         if isinstance(value, Mapping):
-            return "; ".join(f"{plain(key)}: {self.format_field(one, format_spec)}" for key, one in value.items())
+            return "; ".join(f"{self._word(key)} {self.format_field(one, format_spec)}" for key, one in value.items())
         if isinstance(value, list | tuple):
             return ", ".join(self.format_field(one, format_spec) for one in value)
-        return plain(self._WAYS[format_spec](value))
+        return self._word(self._WAYS[format_spec](value))
+
+    def _word(self, text: Any) -> str:
+        """The language's word for a word of the records (``base``, ``special``); any other text as it is."""
+        return self._sentences.get(f"word.{text}", plain(text))
 
 
 def russian_form(number: int) -> int:

@@ -74,6 +74,8 @@ SENTENCES = en_reasons.SENTENCES | {
     "column.fingerprint": "fingerprint",
     "column.configuration": "configuration",
     "column.metric": "metric",
+    "column.metric_and_configuration": "metric, configuration",
+    "column.metric_and_pair": "metric, pair",
     "column.score": "score",
     "column.change": "change",
     "column.difference": "difference",
@@ -105,7 +107,7 @@ SENTENCES = en_reasons.SENTENCES | {
     "results.title": "Results by task",
     "results.legend": (
         "▲ higher and ▼ lower than the base (in tables of pairs: the first than the second) after Holm's "
-        "correction; no mark: no difference shown; ?: withheld by a gate, see section 7. The relative change "
+        "correction; no mark: a tie, or not tested; ?: withheld by a gate, see section 7. The relative change "
         "stands in parentheses, a dash where the base scored 0."
     ),
     "results.task": "{task} ({role} task)",
@@ -123,7 +125,7 @@ SENTENCES = en_reasons.SENTENCES | {
     "row.trivial": "best trivial answer",
     "verdict.higher": "higher",
     "verdict.lower": "lower",
-    "verdict.tie": "no difference shown",
+    "verdict.tie": "tie",
     "verdict.withheld": "withheld",
     "verdict.not_measured": "not tested",
     "pairs.title": "Adapters against each other",
@@ -187,7 +189,8 @@ SENTENCES = en_reasons.SENTENCES | {
     "gates.refused": "Refused runs: {number}",
     "gates.refused_title": "Refused runs",
     "gates.all": "all",
-    "gates.seeds": "{name} (seeds {seeds})",
+    "gates.seeds": "{name} (seed: {seeds})",
+    "gates.likewise": "{reason} (other seeds likewise: {number})",
     "withholds.nothing": "nothing",
     "withholds.all": "every finding",
     "withholds.good": "all but a loss",
@@ -205,6 +208,7 @@ SENTENCES = en_reasons.SENTENCES | {
     ),
     "said.against_base": "{task}, {metric}, against the base: {parts}.",
     "said.part": "{finding}: {names}",
+    "said.part_tie": "a tie (no difference shown): {names}",
     "said.no_loss_shown": (
         "“No difference shown” on {task} does not mean that nothing was forgotten: a change below {smallest} would "
         "often go unseen."
@@ -251,6 +255,7 @@ SENTENCES = en_reasons.SENTENCES | {
     "next.none": "These tests leave nothing open that another run of this kind would settle.",
     "next.all_tasks": "all tasks",
     "next.repair": "{task}: repair what the gates found first ({gates}); until then no further run helps there.",
+    "next.failing": "{task}: look into {names} before running more like it (gate: {gate}).",
     "next.edge_high": (
         "{kind}: the highest score is at the upper edge of {axis} (tried: {tried}). Try {following} and beyond."
     ),

@@ -1,9 +1,16 @@
 """Reasons and gates in English. A placeholder may say how its value is shown: see ``texts.ReasonFormatter``."""
 
 SENTENCES = {
+    # words of the records
+    "word.base": "base",
+    "word.adapted": "adapted",
+    "word.special": "special",
+    "word.general": "general",
     # why a folder takes no part
     "reason.no_folder": "is not a folder; name the folder of a run or of a sweep",
     "reason.no_runs": "holds no run",
+    "reason.not_finished": "the run did not end well: {status} ({error})",
+    "reason.record_invalid": "record.json does not hold what it must: {text}",
     "reason.no_record": "has no record.json (job {state})",
     "reason.record_damaged": "record.json is cut short or damaged",
     "reason.record_schema": "record.json is of schema {found}; this version reads {wanted} only",

@@ -74,6 +74,8 @@ SENTENCES = ru_reasons.SENTENCES | {
     "column.fingerprint": "отпечаток",
     "column.configuration": "конфигурация",
     "column.metric": "метрика",
+    "column.metric_and_configuration": "метрика, конфигурация",
+    "column.metric_and_pair": "метрика, пара",
     "column.score": "значение",
     "column.change": "изменение",
     "column.difference": "разница",
@@ -104,9 +106,9 @@ SENTENCES = ru_reasons.SENTENCES | {
     # 3. results
     "results.title": "Результаты по задачам",
     "results.legend": (
-        "▲ выше и ▼ ниже базы (в таблицах пар: первая против второй) с поправкой Холма; без знака: разница не "
-        "показана; ?: вывод снят проверкой, см. раздел 7. В круглых скобках — относительное изменение, прочерк — "
-        "там, где база получила 0."
+        "▲ выше и ▼ ниже базы (в таблицах пар: первая против второй) с поправкой Холма; без знака: ничья или не "
+        "проверялось; ?: вывод снят проверкой, см. раздел 7. В круглых скобках — относительное изменение, прочерк "
+        "— там, где база получила 0."
     ),
     "results.task": "{task} ({role} задача)",
     "results.items": "Оценка на тесте: {items}; документов, по которым шёл бутстреп: {documents}.",
@@ -123,7 +125,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     "row.trivial": "лучший тривиальный ответ",
     "verdict.higher": "выше",
     "verdict.lower": "ниже",
-    "verdict.tie": "разница не показана",
+    "verdict.tie": "ничья",
     "verdict.withheld": "вывод снят",
     "verdict.not_measured": "не проверялось",
     "pairs.title": "Адаптеры между собой",
@@ -191,6 +193,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     "gates.refused_title": "Отклонённые запуски",
     "gates.all": "все",
     "gates.seeds": "{name} (seed: {seeds})",
+    "gates.likewise": "{reason} (другие seed так же: {number})",
     "withholds.nothing": "ничего",
     "withholds.all": "все выводы",
     "withholds.good": "все, кроме потери",
@@ -208,6 +211,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     ),
     "said.against_base": "{task}, {metric}, относительно базы — {parts}.",
     "said.part": "{finding}: {names}",
+    "said.part_tie": "ничья (разница не показана): {names}",
     "said.no_loss_shown": (
         "«Разница не показана» на задаче {task} не значит, что ничего не забыто: изменение меньше {smallest} часто "
         "осталось бы незамеченным."
@@ -260,6 +264,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     "next.repair": (
         "{task}: сначала исправьте то, что нашли проверки ({gates}); до этого новые запуски там не помогут."
     ),
+    "next.failing": "{task}: прежде чем запускать такое ещё, разберитесь с {names} (проверка: {gate}).",
     "next.edge_high": (
         "{kind}: самое высокое значение — на верхнем краю {axis} (испытано: {tried}). Попробуйте {following} и больше."
     ),

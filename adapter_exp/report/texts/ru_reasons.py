@@ -1,9 +1,16 @@
 """Reasons and gates in Russian. A placeholder may say how its value is shown: see ``texts.ReasonFormatter``."""
 
 SENTENCES = {
+    # words of the records
+    "word.base": "база",
+    "word.adapted": "с адаптером",
+    "word.special": "специальная",
+    "word.general": "общая",
     # why a folder takes no part
     "reason.no_folder": "это не папка; укажите папку запуска или серии",
     "reason.no_runs": "в папке нет ни одного запуска",
+    "reason.not_finished": "запуск не завершился как надо: {status} ({error})",
+    "reason.record_invalid": "в record.json нет того, что должно быть: {text}",
     "reason.no_record": "нет record.json (состояние задания: {state})",
     "reason.record_damaged": "record.json обрезан или повреждён",
     "reason.record_schema": "record.json имеет схему {found}, эта версия читает только {wanted}",
