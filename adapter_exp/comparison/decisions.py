@@ -15,14 +15,16 @@ POWER = 0.8
 def holm(p: Array) -> Array:
     """p-values after Holm's correction over those that are not NaN.
 
-    Source: Holm 1979, by ``statsmodels.stats.multitest.multipletests``.
-    """
-    from statsmodels.stats.multitest import multipletests
+    The result is that of ``statsmodels.stats.multitest.multipletests``, which runs the garbage collector on each call:
+    0.1 to 0.3 s beside a loaded model, once for every metric.
 
+    Source: Holm 1979.
+    """
     corrected = np.full(len(p), math.nan)
-    known = np.isfinite(p)
-    if known.any():
-        corrected[known] = multipletests(p[known], method="holm")[1]
+    known = np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps * p[order]))
     return corrected
 
 

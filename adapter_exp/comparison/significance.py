@@ -159,6 +159,8 @@ def right_or_wrong(
     """
     items = scores.sums[:, :, scores.keys.index(ITEMS)]
     possible = (items == 1).all(axis=1) & (np.array(scores.runs) == 1)
+    if not possible.any():
+        return dict.fromkeys(drawn, possible)
     alone = scores.by_document(aggregate)
     whole = scores.metrics(aggregate)
     generator = np.random.default_rng(seed)

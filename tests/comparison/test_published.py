@@ -13,7 +13,7 @@ from adapter_exp.errors import UserError
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory):
-    comparison = compare_runs(*read_runs(write_published(tmp_path_factory.mktemp("published"))))
+    comparison = compare_runs(*read_runs(write_published(tmp_path_factory.mktemp("published"))), resamples=2000)
     assert comparison.refused == () and len(comparison.groups) == 1
     return comparison.groups[0]
 
@@ -90,7 +90,7 @@ def test_gates_say_what_is_odd(group):
 
 
 def test_the_other_table_is_refused(tmp_path):
-    group = compare_runs(*read_runs(write_published(tmp_path, base=IMPOSSIBLE))).groups[0]
+    group = compare_runs(*read_runs(write_published(tmp_path, base=IMPOSSIBLE)), resamples=200).groups[0]
     gate = next(gate for gate in group.gates if gate.name == "impossible_f1")
     assert gate.task == "nerus" and gate.withholds == {"higher", "lower", "tie"}
     assert f"{gate.reason.values['limit']:.4f}" == "0.3216"
