@@ -7,6 +7,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.setup
 OUTPUTS ?= outputs
 ARGS ?=
+NEWEST_SWEEP = $(dir $(firstword $(shell ls -t multirun/*/sweep.json 2>/dev/null)))
 # uv does not read pip's variable for local wheels.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export TOKENIZERS_PARALLELISM ?= false
@@ -36,6 +37,12 @@ $(STAMP): requirements.txt requirements-models.txt requirements-plugins.txt pypr
 run: setup ## the main job; ARGS="key=value ..." overrides anything
 	@$(PY) -m adapter_exp.run $(ARGS)
 
+sweep: setup ## a sweep; 12 jobs over LoRA's rank on the bundled samples, or ARGS="experiment=... key=a,b"
+	@$(PY) -m adapter_exp.run -m $(if $(ARGS),$(ARGS),experiment=sweep_lora_rank)
+
+compare: setup ## what a sweep shows; the newest one, or ARGS="multirun/FOLDER outputs/RUN --lang ru"
+	@$(PY) -m adapter_exp.compare $(if $(filter-out --%,$(firstword $(ARGS))),,$(NEWEST_SWEEP)) $(ARGS)
+
 ui: setup ## browse the runs in MLflow
 	@$(PY) -m adapter_exp.tracking.ui --root $(OUTPUTS) $(ARGS)
 
@@ -47,6 +54,10 @@ test-slow: setup ## the tests that take longer than ten seconds each, and those 
 
 test-gpu: setup ## the tests that need a CUDA device
 	@$(PY) -m pytest -m gpu $(ARGS)
+
+bench: setup ## a sweep of 6 jobs against 6 processes, and 20 kills of a sweep; an hour on two cores
+	@$(PY) benchmarks/sweep.py $(ARGS)
+	@$(PY) benchmarks/sweep_kill.py
 
 lint: setup ## ruff and mypy
 	@$(PY) -m ruff check .
@@ -67,4 +78,4 @@ clean: ## remove caches and the environment; outputs/ and multirun/ stay
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	@find adapter_exp tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run ui test test-slow test-gpu lint model-gemma samples pins clean
+.PHONY: help setup run sweep compare ui test test-slow test-gpu bench lint model-gemma samples pins clean
