@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -235,26 +231,3 @@ def test_replay_of_bad_input_is_one_line_and_exit_2(run_dir: Path, root: Path, c
         output = capsys.readouterr()
         assert output.out == "" and len(output.err.splitlines()) == 1
     assert load_record(run_dir)["tracking"]["mlflow"]["logged"] is False
-
-
-@pytest.mark.slow
-def test_eight_processes_make_the_database_at_once(tmp_path: Path):
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from record_samples import finished_record\n"
-        "from adapter_exp.tracking.mlflow_log import MlflowRun\n"
-        "from adapter_exp.tracking.specs import TrackingConfig\n"
-        "root, name = Path(sys.argv[1]), sys.argv[2]\n"
-        "run = MlflowRun.open(finished_record(root / name, run_id=name), TrackingConfig(), output_root=root)\n"
-        "run.log_loss(1, 1.0); run.finish(); print(run.reason)\n"
-    )
-    tests = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    processes = [
-        subprocess.Popen([*command, f"run-{number}"], env=environment, stdout=subprocess.PIPE, text=True)
-        for number in range(8)
-    ]
-    assert [process.communicate(timeout=280)[0].strip() for process in processes] == ["None"] * 8
-    records = [json.loads((tmp_path / f"run-{number}" / "record.json").read_text()) for number in range(8)]
-    assert len({record["tracking"]["mlflow"]["run_id"] for record in records}) == 8
