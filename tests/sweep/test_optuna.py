@@ -49,7 +49,9 @@ class Jobs:
                 return math.nan
             given = dict(override.split("=") for override in overrides)
             assert given["seed"] == "3"
-            self.ended[overrides] = -abs(math.log10(float(given["trainer.learning_rate"])) + 3) - int(given["adapter.r"])
+            self.ended[overrides] = -abs(math.log10(float(given["trainer.learning_rate"])) + 3) - int(
+                given["adapter.r"]
+            )
         return self.ended[overrides]
 
 
