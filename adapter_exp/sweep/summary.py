@@ -96,7 +96,9 @@ def _places(sweep_dir: Path, jobs: Sequence[JobEntry], best: JobEntry | None) ->
     quoted = shlex.quote(str(folder))
     if best is not None:
         name = names(jobs)[best.config_hash]
-        yield "best", f"job {best.number} {name}".rstrip() + f", objective {number(best.objective)} on validation"
+        equal = sum(job.state == "ok" and job.objective == best.objective for job in jobs) - 1
+        more = f", the same as {equal} other {'job' if equal == 1 else 'jobs'}" if equal else ""
+        yield "best", f"job {best.number} {name}".rstrip() + f", objective {number(best.objective)} on validation{more}"
     yield "folder", str(folder)
     if any(job.state != "ok" for job in jobs):
         yield "go on", f"python -m adapter_exp.run -m resume_sweep={quoted}"

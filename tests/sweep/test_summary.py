@@ -76,6 +76,12 @@ def test_damaged_records_and_markup_in_errors_are_no_trouble(folder: Path):
     assert "ValueError: [/bold] [red] second line" in text and "browse" not in text
 
 
+def test_jobs_that_share_the_best_objective_are_counted(folder: Path):
+    assert "the same as" not in _summary(folder)
+    Ledger(folder).append("hash-3", 3, "ok", objective=0.27)
+    assert "job 2 adapter.r=16 seed=0, objective 0.270 on validation, the same as 1 other job" in _summary(folder)
+
+
 def test_of_a_long_sweep_the_failures_and_the_best_are_shown(tmp_path: Path):
     ledger = Ledger(tmp_path)
     for number in range(120):
