@@ -108,7 +108,7 @@ def _difference(first: RunGroup, other: RunGroup) -> Reason | None:
         text = f"another base checkpoint: {another} ({other_sha}), not {name} ({sha})"
         hashes = {"checkpoint": sha, "other_checkpoint": other_sha}
         return _reason("other_checkpoint", text, model=name, other=another, **hashes)
-    shared = [task for task in first.tasks if task in other.tasks]
+    shared = sorted(first.tasks.keys() & other.tasks.keys())
     if not shared:
         tasks, others = ", ".join(first.tasks), ", ".join(other.tasks)
         return _reason("other_tasks", f"scored on {others}, not on {tasks}", tasks=tasks, other=others)

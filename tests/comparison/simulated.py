@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -213,3 +214,11 @@ def write_run(
     )
     record.finish("ok")
     return folder
+
+
+def change_record(run: Path, change: Any) -> None:
+    """Let ``change`` edit the record in place, as a hand or an older program might have."""
+    file = run / "record.json"
+    data = json.loads(file.read_text(encoding="utf-8"))
+    change(data)
+    file.write_text(json.dumps(data), encoding="utf-8")
