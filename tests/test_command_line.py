@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-HEAVY = ("torch", "transformers", "peft", "mlflow", "datasets", "bitsandbytes", "matplotlib", "pydantic", "numpy")
+HEAVY = (
+    *("torch", "transformers", "peft", "mlflow", "datasets", "bitsandbytes", "matplotlib", "pydantic", "numpy"),
+    *("scipy", "statsmodels", "optuna", "joblib", "ray", "submitit"),
+)
 
 # What the console script does, and then the names of all imported packages.
 CONSOLE_SCRIPT = """
