@@ -10,9 +10,9 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from adapter_exp.comparison.intervals import relative_ends
 from adapter_exp.comparison.model import BalanceRow, Configuration, Estimate, MetricRow
 from adapter_exp.comparison.resampling import Array
-from adapter_exp.comparison.significance import relative_ends
 from adapter_exp.comparison.task_comparison import TaskEvidence
 
 
@@ -87,7 +87,7 @@ def _published(parts: Sequence[_Change], confidence: float) -> Estimate | None:
         return Estimate(value)
     # a/b + c/d = (ad + cb) / bd, so that one function treats a base of 0 in the resamples.
     (a, b), (c, d) = ((np.asarray(change), np.asarray(before)) for change, before in drawn)
-    low, high = relative_ends((a * d + c * b)[None], (b * d)[None], np.ones(1), confidence, 2)
+    low, high = relative_ends((a * d + c * b)[None], (b * d)[None], np.ones(1), confidence)
     return _with_ends(value, float(low[0]), float(high[0]))
 
 

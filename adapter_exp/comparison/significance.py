@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapter_exp.comparison.decisions import finding, holm, items_needed, smallest_difference
+from adapter_exp.comparison.intervals import Interval, differences, percentile_ends
 from adapter_exp.comparison.model import Verdict
 from adapter_exp.comparison.resampling import Aggregate, Array, Pairs, Scores, bootstrap, sign_flip_p
 from adapter_exp.evaluation.statistics import ITEMS
@@ -18,15 +19,6 @@ from adapter_exp.evaluation.statistics import ITEMS
 MCNEMAR, SIGN_FLIP = "mcnemar", "sign_flip"
 MAX_FLIPS = 50_000
 _CHECKED_RESAMPLES = 64
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Values with percentile intervals, shape (...); ends are NaN where there is none."""
-
-    values: Array
-    low: Array
-    high: Array
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,7 @@ def compare_models(
     made: dict[str, MetricTests] = {}
     for name, value in values.items():
         decided = _with_mcnemar(alone[name], pairs, tests[name], p[name])
-        point = Interval(value, *_ends(drawn[name], confidence, scores.documents))
+        point = Interval(value, *percentile_ends(drawn[name], confidence))
         parts: list[Family] = []
         start = 0
         for family in families:
@@ -214,61 +206,18 @@ def _family(
     point: Interval, resampled: Array, compared: _Compared, scores: Scores, *, alpha: float, confidence: float
 ) -> Family:
     p = compared.p
-    first, second = np.array(compared.pairs, dtype=np.intp).reshape(-1, 2).T
-    before = point.values[second]
-    change = point.values[first] - before
-    differences = resampled[first] - resampled[second]
-    ends = _ends(differences, confidence, scores.documents)
-    error = differences.std(axis=-1, ddof=1) if scores.documents > 1 else np.full(len(p), math.nan)
+    change, relative, error = differences(point.values, resampled, compared.pairs, confidence=confidence)
     corrected = holm(p)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = np.where(before == 0, math.nan, change / np.where(before == 0, 1.0, before))
+    directions = zip(corrected, change.low, change.high, strict=True)
     steps = int(np.isfinite(p).sum())
     return Family(
-        change=Interval(change, *ends),
-        relative=Interval(
-            relative, *relative_ends(differences, resampled[second], before, confidence, scores.documents)
-        ),
+        change=change,
+        relative=relative,
         error=error,
         p=p,
         p_holm=corrected,
         tests=tuple(compared.tests),
-        findings=tuple(finding(value, low, high, alpha) for value, low, high in zip(corrected, *ends, strict=True)),
+        findings=tuple(finding(value, low, high, alpha) for value, low, high in directions),
         smallest=smallest_difference(error, steps, alpha),
-        items_needed=items_needed(change, error, scores.items, steps, alpha),
+        items_needed=items_needed(change.values, error, scores.items, steps, alpha),
     )
-
-
-def _ends(resampled: Array, confidence: float, documents: int) -> tuple[Array, Array]:
-    """Percentile interval along the last axis; NaN with a single document."""
-    if documents == 1 or not len(resampled):
-        nothing = np.full(len(resampled), math.nan)
-        return nothing, nothing
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail], axis=-1)
-    return low, high
-
-
-def relative_ends(
-    differences: Array, before: Array, observed: Array, confidence: float, documents: int
-) -> tuple[Array, Array]:
-    """Percentile interval of ``differences / before``, shapes (comparisons, resamples); NaN where it has no end.
-
-    A resample in which the base scores 0 counts as infinitely higher (or as unchanged); where so many are infinite that
-    an end of the interval is, there is no interval.
-
-    Args:
-        observed: the base's score on the items themselves, shape (comparisons,): no interval where it is 0.
-    """
-    if documents == 1 or not len(differences):
-        nothing = np.full(len(differences), math.nan)
-        return nothing, nothing
-    empty = before == 0
-    ratios = np.divide(differences, before, out=np.zeros_like(differences), where=~empty)
-    ratios[empty & (differences != 0)] = math.inf
-    tail = (1 - confidence) / 2
-    # The nearest rank outwards: between a number and infinity there is nothing to interpolate.
-    low = np.quantile(ratios, tail, axis=-1, method="lower")
-    high = np.quantile(ratios, 1 - tail, axis=-1, method="higher")
-    bad = ~np.isfinite(low) | ~np.isfinite(high) | (observed == 0)
-    return np.where(bad, math.nan, low), np.where(bad, math.nan, high)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapter_exp.comparison.gates import pair_verdict, verdict, withheld
+from adapter_exp.comparison.intervals import Interval
 from adapter_exp.comparison.model import (
     Configuration,
     Estimate,
@@ -27,7 +28,7 @@ from adapter_exp.comparison.model import (
 from adapter_exp.comparison.places import places
 from adapter_exp.comparison.resampling import Array
 from adapter_exp.comparison.scores import ADAPTED, BASE, TaskModels, quantization_of, recorded, task_models
-from adapter_exp.comparison.significance import Family, Interval, MetricTests, compare_models
+from adapter_exp.comparison.significance import Family, MetricTests, compare_models
 from adapter_exp.comparison.tasks import Statistics, task_of
 
 Taken = Mapping[str, frozenset[Verdict]]

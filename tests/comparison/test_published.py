@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+from pathlib import Path
+
 import pytest
 from comparison.published import IMPOSSIBLE, LORA, write_published
 
@@ -126,3 +129,12 @@ def test_imported_figures_are_not_compared_with_runs(tmp_path):
     comparison = compare_runs(*read_runs(paths), resamples=200)
     assert [group.tried for group in comparison.groups] == [1, 2]
     assert comparison.split[0].code == "other_source"
+
+
+def test_the_example_in_the_documentation_works(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "comparison.md").read_text(encoding="utf-8")
+    block = text[text.index("    from pathlib import Path") : text.index("Where the items are known")]
+    monkeypatch.chdir(tmp_path)
+    exec(textwrap.dedent(block), {})
+    group = compare_runs(*read_runs([tmp_path / "outputs" / "report-mlp"])).groups[0]
+    assert group.facts["imported"] == "the report's table 2" and group.costs[0].trainable_parameters == 4_211_200

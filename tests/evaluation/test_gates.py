@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from safetensors.numpy import save_file
 
@@ -103,3 +106,14 @@ def test_saved_tensor_bytes_leave_headers_out(tmp_path):
     save_file({"a": np.zeros((3, 5), np.float32), "b": np.zeros(7, np.float16)}, tmp_path / "x.safetensors")
     save_file({"c": np.zeros(2, np.float32)}, tmp_path / "mlp" / "y.safetensors")
     assert gates.saved_tensor_bytes(tmp_path) == 60 + 14 + 8
+
+
+def test_a_reason_can_be_told_in_another_language():
+    """The numbers of every failed gate's sentence stand in its values, as JSON can hold them."""
+    for gate, passed, _ in CASES:
+        if not passed:
+            told = json.dumps(dict(gate.values), allow_nan=gate.name == "loss_not_falling")
+            assert gate.values, gate.name
+            for number in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.%])", gate.reason):
+                rounded = {f"{value:.4f}" for value in gate.values.values() if isinstance(value, float)}
+                assert number in told or number in rounded, (gate.name, number)
