@@ -210,7 +210,8 @@ def drawn(seen: Snapshot) -> Group:
 
 def _begun(seen: Snapshot) -> dict[str, tuple[State, int]]:
     """What needs no line at the beginning: jobs that ended, or were killed, before the view was opened."""
-    opened = seen.now - timedelta(seconds=seen.elapsed_s)
+    # The ledger cuts its times to milliseconds: a job that starts at once would seem to be older than the view.
+    opened = seen.now - timedelta(seconds=seen.elapsed_s, milliseconds=1)
     former = [job for job in seen.jobs if job.started_at and (job.ended_at or job.started_at) < opened]
     return {job.config_hash: _stage(job) for job in former}
 
