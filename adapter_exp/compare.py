@@ -8,6 +8,8 @@ python -m adapter_exp.compare multirun/SWEEP --format csv --output runs.csv
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,24 +25,37 @@ FORMATS = ("text", "md", "html", "csv")
 TEXT_WIDTHS = (80, 200)
 FILE_WIDTH = 160
 EXIT_USER_ERROR = 2
+EXIT_CANCELLED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; exit code 0 ok, 2 bad input."""
+    """Run the command line; exit code 0 ok, 2 bad input, 130 cancelled."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a sign gets a question mark
     try:
         _check(options)
         comparison = _compare(options.runs, options.resamples, options.seed)
         _show(comparison, options)
+        sys.stdout.flush()
     except UserError as error:
-        for fault in error.faults:
-            print(f"error: {_one_line(fault)}", file=sys.stderr)  # noqa: T201 - the terminal is the interface
-        return EXIT_USER_ERROR
+        return _stop(*error.faults)
+    except BrokenPipeError:  # the reader (head, less) has seen enough; Python must not flush into the closed pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        told = unwritable(error) or f"{error.filename or 'a file'}: {error.strerror or error}"
-        print(f"error: {_one_line(told)}", file=sys.stderr)  # noqa: T201
-        return EXIT_USER_ERROR
+        return _stop(unwritable(error) or f"{error.filename or 'a file'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        print("cancelled", file=sys.stderr)  # noqa: T201 - the terminal is the interface
+        return EXIT_CANCELLED
     return 0
+
+
+def _stop(*faults: str) -> int:
+    from adapter_exp.report.document import plain
+
+    for fault in faults:
+        print(f"error: {plain(fault)}", file=sys.stderr)  # noqa: T201 - the terminal is the interface
+    return EXIT_USER_ERROR
 
 
 def write_report(comparison: Comparison, folder: Path, language: str = "en") -> list[Path]:
@@ -60,8 +75,8 @@ def write_report(comparison: Comparison, folder: Path, language: str = "en") -> 
     from adapter_exp.report.render_markdown import markdown
 
     document = build_document(comparison, language)
+    folder.mkdir(parents=True, exist_ok=True)  # before drawing: a folder that cannot be made is told at once
     pictures = _draw(document)
-    folder.mkdir(parents=True, exist_ok=True)
     links, written = _write_plots(pictures, folder)
     texts = {
         "report.md": markdown(document, links),
@@ -129,8 +144,6 @@ def _rendered(comparison: Comparison, shape: str, language: str, links: dict[str
 
 
 def _as_text(comparison: Comparison, language: str) -> str:
-    import io
-
     from rich.console import Console
 
     from adapter_exp.report.comparison import build_document
@@ -209,12 +222,6 @@ def _check(options: argparse.Namespace) -> None:
         faults.append(f"--output: '{place}' names no format; end it in .md, .html, .csv or .txt, or give --format.")
     if faults:
         raise UserError(*faults)
-
-
-def _one_line(text: str) -> str:
-    from adapter_exp.report.document import plain
-
-    return plain(text)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ def _places(metric: MetricComparison, t: Texts) -> Table:
                     Cell(told, tone=TONES.get(row.verdict)),
                 )
             )
-        ends.append(len(rows) - 1)
+        if len(members) > 1:
+            ends += [len(rows) - len(members) - 1, len(rows) - 1]
     columns = (
         Column(t("column.place"), "left", key=True),
         Column(t("column.configuration"), "left", key=True),

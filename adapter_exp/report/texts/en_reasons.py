@@ -17,6 +17,7 @@ SENTENCES = {
     "reason.nothing_scored": "the record holds no scores",
     "reason.predictions_missing": "{file} is missing: it cannot be compared item by item",
     "reason.predictions_damaged": "{file} is damaged; evaluate again",
+    "reason.duplicate_items": "{file}: an item stands in it twice; evaluate again",
     "reason.items_differ": (
         "{task}: base and adapted were not scored on the same items ({count} differ, the first is {item})"
     ),

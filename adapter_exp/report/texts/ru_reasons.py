@@ -17,6 +17,7 @@ SENTENCES = {
     "reason.nothing_scored": "в записи нет ни одной оценки",
     "reason.predictions_missing": "нет файла {file}: попарное сравнение невозможно",
     "reason.predictions_damaged": "файл {file} повреждён; повторите оценку",
+    "reason.duplicate_items": "{file}: один пример встречается дважды; повторите оценку",
     "reason.items_differ": "{task}: база и адаптер оценены на разных примерах (различаются: {count}, первый — {item})",
     "reason.task_unknown": "{task}: эта версия не знает такой задачи или её настроек",
     "reason.metrics_differ": (

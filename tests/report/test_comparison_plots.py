@@ -1,0 +1,140 @@
+"""Plots of a comparison: drawn from its numbers, labelled in its language, readable with many configurations."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from matplotlib.text import Text
+from report.comparison_samples import comparison, configuration, group, metric, ranks, row, task
+
+from adapter_exp.report.canvas import COLORS, looks, new_figure, place_labels, png, thousands, wrapped
+from adapter_exp.report.comparison import build_document
+from adapter_exp.report.plot_axes import metric_against_axis
+from adapter_exp.report.plot_changes import change_by_configuration
+from adapter_exp.report.plot_losses import loss_curves
+from adapter_exp.report.plot_tradeoffs import gain_against_forgetting, has_costs, quality_against_cost
+from adapter_exp.report.texts import texts
+
+EN, RU = texts("en"), texts("ru")
+
+
+def pixels(figure) -> np.ndarray:
+    return imread(io.BytesIO(png(figure)))
+
+
+def test_every_figure_of_a_report_can_be_drawn_and_is_not_blank():
+    document = build_document(ranks(5)[1], "ru")
+    assert [figure.name for figure in document.figures()] == [
+        "change_nerus", "change_terra", "axis_nerus_adapter.r", "axis_terra_adapter.r", "gain_forgetting_nerus_terra",
+        "cost_nerus", "cost_terra", "loss",
+    ]  # fmt: skip
+    for figure in document.figures():
+        image = pixels(figure.draw())[..., :3]
+        assert image.std() > 0.03, f"{figure.name} is blank"
+        assert image.shape[0] >= 300 and image.shape[1] >= 800
+
+
+def test_changes_are_drawn_where_they_are_and_hollow_where_not_shown():
+    rows = [row("lora", 0.5), row("mlp", 0.21, "tie")]
+    made = group([configuration("lora"), configuration("mlp")], [task(metric(rows, [["lora"], ["mlp"]]))])
+    figure = change_by_configuration(made, made.tasks[0], EN)
+    (axes,) = figure.axes
+    points = [line for line in axes.lines if line.get_marker() not in ("None", "|", "")]
+    assert [pytest.approx(line.get_xdata()[0]) for line in points] == [0.3, 0.01]
+    assert [line.get_markerfacecolor() for line in points][1] == "white" != points[0].get_markerfacecolor()
+    assert points[0].get_color() != points[1].get_color() and points[0].get_marker() != points[1].get_marker()
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["lora", "mlp"]
+    assert "change of micro_f1" in axes.get_xlabel()
+
+
+def test_labels_are_in_the_chosen_language():
+    made, _ = ranks(3)
+    for draw in (
+        lambda t: change_by_configuration(made, made.tasks[0], t),
+        lambda t: gain_against_forgetting(made, made.balance, t),
+        lambda t: metric_against_axis(made, made.tasks[0], "adapter.r", t),
+        lambda t: loss_curves(made, t),
+    ):
+        (english,), (russian,) = draw(EN).axes, draw(RU).axes
+        assert english.get_title("left") and english.get_title("left") != russian.get_title("left")
+        assert any(letter in russian.get_title("left") + russian.get_xlabel() for letter in "аоеи")
+
+
+def boxes(figure, labels):
+    """Boxes of the texts alone; an annotation's own box includes its thin line."""
+    figure.draw_without_rendering()
+    return [Text.get_window_extent(label) for label in labels]
+
+
+def test_labels_of_many_configurations_do_not_overlap():
+    made, _ = ranks(24)
+    figure = gain_against_forgetting(made, made.balance, EN)
+    labels = [text for text in figure.axes[0].texts if text.get_text().isdigit()]
+    assert sorted(int(label.get_text()) for label in labels) == list(range(1, 25))
+    assert not [1 for one, other in combinations(boxes(figure, labels), 2) if one.overlaps(other)]
+
+
+def test_labels_of_points_in_one_place_do_not_overlap():
+    with new_figure(width=6, height=4) as (figure, (axes,)):
+        axes.plot([1] * 12, [1] * 12, "o")
+        labels = place_labels(figure, axes, [(1, 1)] * 12, [str(n) for n in range(12)])
+    assert not [1 for one, other in combinations(boxes(figure, labels), 2) if one.overlaps(other)]
+
+
+def test_numbers_at_the_ends_of_loss_curves_do_not_overlap():
+    made, _ = ranks(24)
+    figure = loss_curves(made, EN)
+    labels = [text for text in figure.axes[0].texts if text.get_text().isdigit()]
+    figure.draw_without_rendering()
+    heights = sorted(label._get_xy_display()[1] for label in labels)  # the box would include the thin line
+    assert len(labels) == 24 and min(np.diff(heights)) > 8
+
+
+def test_costs_are_drawn_for_what_is_known():
+    made, _ = ranks(4)
+    assert len(quality_against_cost(made, made.tasks[0], EN).axes) == 3
+    unknown = tuple(replace(one, training_s=None, peak_rss_bytes=None) for one in made.costs)
+    only_parameters = replace(made, costs=unknown)
+    (axes,) = quality_against_cost(only_parameters, made.tasks[0], EN).axes
+    assert axes.get_xlabel() == "trainable parameters"
+    nothing = replace(made, costs=tuple(replace(one, trainable_parameters=None) for one in unknown))
+    assert not has_costs(nothing, made.tasks[0])
+    assert not [one for one in build_document(comparison(nothing), "en").figures() if one.name.startswith("cost")]
+
+
+def test_the_axis_shows_the_values_tried_and_the_seeds():
+    made, _ = ranks(4)
+    (axes,) = metric_against_axis(made, made.tasks[0], "adapter.r", EN).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "4", "8", "16"]
+    assert axes.get_xscale() == "log" and "spread over seeds" in axes.get_xlabel()
+    dots = [tuple(line.get_ydata()) for line in axes.lines if line.get_marker() == "."]
+    assert dots == [one.by_seed for one in made.tasks[0].metrics[0].rows]
+
+
+def test_looks_tell_configurations_apart():
+    one_kind = looks(ranks(24)[0])
+    assert len({(look.color, look.marker, look.line) for look in one_kind.values()}) == 24
+    kinds = [configuration(name) for name in ("lora a", "lora b", "mlp a")]
+    two = looks(group(kinds, []))
+    assert two["lora a"].color == two["lora b"].color != two["mlp a"].color
+    assert two["lora a"].line != two["lora b"].line and set(COLORS) >= {two["mlp a"].color}
+
+
+def test_hostile_and_long_names_are_drawn():
+    name = "lora $\\frac{1}{0}$ " + "x" * 300 + "\x1b[31m\n"
+    made = group(
+        [configuration(name), configuration("mlp")],
+        [task(metric([row(name, 0.5), row("mlp", 0.4)], [[name], ["mlp"]]))],
+    )
+    for figure in build_document(comparison(made), "en").figures():
+        assert pixels(figure.draw())[..., :3].std() > 0.03
+    assert all(len(line) <= 40 for line in wrapped(name).splitlines()) and wrapped(name).count("\n") == 2
+
+
+def test_ticks_of_thousands():
+    assert [thousands(value) for value in (5, 2000, 1.5e6, 2e9)] == ["5", "2k", "1.5M", "2G"]

@@ -1,0 +1,188 @@
+"""Sentences from the numbers: never more than the tests allow."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from report.comparison_samples import balance, comparison, configuration, group, metric, ranks, row, task
+
+from adapter_exp.comparison.model import Estimate, FailedGate, Reason, Refused
+from adapter_exp.report.conclusions import conclusions
+from adapter_exp.report.document import Bullets
+from adapter_exp.report.texts import texts
+
+LORA, MLP, DORA = (configuration(name) for name in ("lora", "mlp", "dora"))
+
+
+def told(made, *, all_of=None, language="en") -> tuple[str, str]:
+    """The conclusions and the next steps, each as one text with ordinary spaces."""
+    section = conclusions(all_of or comparison(made), made, texts(language))
+    lines = [
+        "\n".join(item for block in part.blocks if isinstance(block, Bullets) for item in block.items)
+        for part in section.sections
+    ]
+    return lines[0].replace("\u00a0", " "), lines[1].replace("\u00a0", " ")
+
+
+def two(first, second, places, **options):
+    return group([LORA, MLP], [task(metric([first, second], places, **options))])
+
+
+def test_a_leader_that_the_tests_set_apart_is_the_best():
+    said, _ = told(two(row("lora", 0.3), row("mlp", 0.5), [["mlp"], ["lora"]]))
+    assert "Best on the special task nerus: mlp, micro_f1 0.5000, change +0.3000 (+150.00%)" in said
+    assert "above every other ranked configuration and above the base" in said
+
+
+def test_a_shared_first_place_is_a_tie_and_never_called_equal():
+    said, following = told(two(row("lora", 0.48), row("mlp", 0.5), [["mlp", "lora"]]))
+    assert "No single best on the special task nerus: mlp and lora share the first place" in said
+    assert "A difference below 0.0421 would often go unseen" in said
+    assert "Best on" not in said and "equal" not in said and "same" not in said
+    assert "to tell mlp from lora, about 780 test items would be needed (now 120)" in following
+    assert "(0.0200)" in following
+
+
+def test_the_highest_of_ties_with_the_base_is_not_called_better_than_the_base():
+    said, following = told(two(row("lora", 0.21, "tie"), row("mlp", 0.22, "tie"), [["mlp", "lora"]]))
+    assert "None of them is shown to be above the base" in said
+    assert "against the base: a tie (no difference shown): mlp (+0.0200) and lora (+0.0100)" in said
+    assert "to tell mlp from the base, about 400 test items would be needed" in following
+    alone, _ = told(two(row("lora", 0.1, "lower"), row("mlp", 0.22, "tie"), [["mlp"], ["lora"]]))
+    assert "but not above the base" in alone and "Best on" not in alone
+
+
+def test_what_gates_withhold_is_no_claim():
+    rows = [row("lora", 0.4, "withheld"), row("mlp", 0.5, "withheld")]
+    gate = FailedGate("mlp", 0, "nerus", None, "one_label", Reason("one_label"), frozenset({"higher", "lower", "tie"}))
+    made = group([LORA, MLP], [task(metric(rows, [], unranked=["lora", "mlp"]))], gates=(gate,))
+    said, following = told(made)
+    assert "withheld: mlp (+0.3000) and lora (+0.2000)" in said
+    assert "Best on the special task nerus: no claim" in said and "higher" not in said
+    assert following.startswith("nerus: repair what the gates found first (one label)")
+    assert "test items would be needed" not in following
+
+
+def test_one_withheld_configuration_is_left_out_of_the_ranking():
+    rows = [row("lora", 0.4), row("mlp", 0.5, "withheld")]
+    gate = FailedGate("mlp", 0, "nerus", "adapted", "majority", Reason("majority"), frozenset({"higher", "tie"}))
+    made = group([LORA, MLP], [task(metric(rows, [["lora"]], unranked=["mlp"]))], gates=(gate,))
+    said, following = told(made)
+    assert "only lora has a place" in said and "compared with no other" in said and "Best on" not in said
+    assert "Left out of the ranking on the special task nerus by gates: mlp" in said
+    assert "nerus: look into mlp before running more like it (gate: trivial answer)" in following
+
+
+def test_figures_without_tests_are_only_the_highest_figures():
+    rows = [
+        replace(row(name, value), verdict="not_measured", finding="not_measured", p=None, p_holm=None)
+        for name, value in (("lora", 0.4), ("mlp", 0.5))
+    ]
+    said, _ = told(group([LORA, MLP], [task(metric(rows, [], unranked=["lora", "mlp"]), items=None)]))
+    assert "nothing can be tested. Highest figure: mlp, micro_f1 0.5000" in said and "Best on" not in said
+
+
+def test_equal_figures_everywhere_are_a_tie_with_the_base():
+    same = row("lora", 0.2, "tie")
+    general = task(metric([row("lora", 0.2, "withheld")], [], name="accuracy"), name="terra", role="general")
+    said, _ = told(group([LORA], [task(metric([same], [["lora"]])), general]))
+    assert "lora against the base: a tie. Of 2 numbers, all are equal to the base's." in said
+    changed = group([LORA], [task(metric([same], [["lora"]])), task(metric([row("lora", 0.3)], [["lora"]]), name="x")])
+    assert "against the base: a tie. Of" not in told(changed)[0]
+
+
+def test_no_forgetting_shown_is_not_told_as_no_forgetting():
+    general = task(metric([row("lora", 0.19, "tie")], [["lora"]]), name="terra", role="general")
+    said, _ = told(group([LORA], [task(metric([row("lora", 0.5)], [["lora"]])), general]))
+    assert "does not mean that nothing was forgotten: a change below 0.0312 would often go unseen" in said
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [(Estimate(0.5, 0.3, 0.7), "The intervals of lora reach into its interval"), (Estimate(0.1, 0.0, 0.2), None)],
+)
+def test_the_best_balance_names_what_its_interval_does_not_part(second, expected):
+    made = two(row("lora", 0.3), row("mlp", 0.5), [["mlp"], ["lora"]])
+    rows = (balance("lora", second), balance("mlp", Estimate(0.8, 0.6, 1.0)))
+    said, _ = told(replace(made, balance=rows))
+    assert "Highest balance score (nerus and terra): mlp, +80.00% [+60.00%, +100.00%]." in said
+    assert (expected in said) if expected else ("reach into" not in said)
+
+
+def test_a_balance_without_interval_or_under_gates_is_a_number_only():
+    made = two(row("lora", 0.3), row("mlp", 0.5, "withheld"), [["lora"]])
+    said, _ = told(replace(made, balance=(balance("lora", Estimate(0.0)), balance("mlp", Estimate(0.2256)))))
+    assert "mlp, +22.56%." in said and "order of balance scores is not tested" in said
+    assert "Gates withhold findings on nerus, so this is a number and no claim" in said
+
+
+def test_a_base_of_0_leaves_the_absolute_sum():
+    made = two(row("lora", 0.3, base=0.0), row("mlp", 0.5, base=0.0), [["mlp"], ["lora"]])
+    rows = (balance("lora", None), balance("mlp", None, gain=0.4))
+    said, _ = told(replace(made, balance=rows))
+    assert "Highest sum of absolute changes (nerus and terra): mlp, +0.3000" in said and "Highest balance" not in said
+
+
+def test_the_number_tried_stands_beside_every_leader():
+    _, made = ranks(5)
+    said, _ = told(made.groups[0])
+    assert said.startswith("Tried: 5 configurations, 15 runs. A leader below is the best of these on the test items")
+    alone, following = told(group([LORA], [task(metric([row("lora", 0.5)], [["lora"]]))]))
+    assert alone.startswith("A sweep of one (1 configuration, 3 runs)") and "Best on" not in alone
+    assert "Compare it with something" in following
+
+
+def test_the_choice_on_validation_is_told_with_its_own_test_score():
+    lora, mlp = configuration("lora", validation=0.7), configuration("mlp", validation=0.6)
+    found = metric([row("lora", 0.4), row("mlp", 0.5)], [["mlp"], ["lora"]])
+    said, _ = told(group([lora, mlp], [task(found)]))
+    assert "Chosen on validation (nerus, micro_f1 0.7000): lora. Its score on test, free of the choice: 0.4000." in said
+    missing, _ = told(group([lora, MLP], [task(found)]))
+    assert "no choice on validation can be shown" in missing
+
+
+def test_a_leader_at_the_edge_of_the_sweep_asks_for_more():
+    _, high = ranks(4)
+    assert (
+        "lora: the highest score is at the upper edge of adapter.r (tried: 2, 4, 8, 16). Try 32 and beyond."
+        in told(high.groups[0])[1]
+    )
+    names = ("lora r=4", "lora r=8")
+    sweep = [configuration(name, axes={"adapter.r": 4 * n}) for n, name in enumerate(names, 1)]
+    rows = [row(names[0], 0.5), row(names[1], 0.3)]
+    low = group(sweep, [task(metric(rows, [[names[0]], [names[1]]]))])
+    assert "lower edge of adapter.r (4; tried: 4, 8). Try less." in told(low)[1]
+    flat = group(sweep, [task(metric(rows, [names]))])
+    assert "no difference shown between the values of adapter.r (4, 8)" in told(flat)[1]
+
+
+def test_a_leader_inside_the_sweep_asks_for_no_other_range():
+    names = ("lora r=4", "lora r=8", "lora r=16")
+    sweep = [configuration(name, axes={"adapter.r": 4 * 2**n}) for n, name in enumerate(names)]
+    rows = [row(name, value) for name, value in zip(names, (0.3, 0.5, 0.4), strict=True)]
+    _, following = told(group(sweep, [task(metric(rows, [[names[1]], [names[2]], [names[0]]]))]))
+    assert following == "These tests leave nothing open that another run of this kind would settle."
+
+
+def test_seeds_that_are_few_or_loud_ask_for_more():
+    one = configuration("lora", seeds=(0,))
+    single = replace(row("lora", 0.3), by_seed=(0.3,), seed_sd=None)
+    _, few = told(group([one], [task(metric([single], [["lora"]]))]))
+    assert "Run at least 3 seeds of lora" in few
+    _, loud = told(two(row("lora", 0.21, "tie", sd=0.05), row("mlp", 0.5, sd=0.05), [["mlp"], ["lora"]]))
+    assert "seeds spread more than the change of lora." in loud
+
+
+def test_refused_runs_are_not_forgotten():
+    made = two(row("lora", 0.3), row("mlp", 0.5), [["mlp"], ["lora"]])
+    whole = comparison(made, refused=(Refused(LORA.runs[0].folder, Reason("record_damaged")),))
+    assert "Look at the refused runs (1)" in told(made, all_of=whole)[1]
+
+
+def test_both_languages_say_the_same_numbers():
+    _, made = ranks(6)
+    pattern = re.compile(r"[-+]?\d+(?:\.\d+)?%?")
+    numbers = [pattern.findall(" ".join(told(made.groups[0], language=language))) for language in ("en", "ru")]
+    assert numbers[0] == numbers[1] and len(numbers[0]) > 30
