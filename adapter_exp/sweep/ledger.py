@@ -110,7 +110,7 @@ def _line_end(file: Any) -> str:
 
 
 def _lines(text: str) -> Iterable[dict[str, Any]]:
-    for raw in text.splitlines():
+    for raw in text.split("\n"):  # splitlines() would also cut at a line separator inside an error's text
         try:
             line = json.loads(raw)
         except ValueError:

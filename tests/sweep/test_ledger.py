@@ -37,6 +37,12 @@ def test_every_line_says_when_and_who(tmp_path: Path) -> None:
     assert line.keys() == {"time", "job", "number", "state", "pid", "host", "overrides"}
 
 
+def test_an_error_of_several_lines_is_one_line(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.append("a", 0, "failed", error="one\ntwo\u2028three\x85four")
+    assert ledger.jobs()[0].error == "one\ntwo\u2028three\x85four"
+
+
 @pytest.mark.parametrize("kept", [0, 1, 20, -1])
 def test_a_line_that_was_cut_is_passed_over_and_the_next_one_is_whole(tmp_path: Path, kept: int) -> None:
     ledger = Ledger(tmp_path)
