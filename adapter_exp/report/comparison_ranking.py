@@ -52,8 +52,8 @@ def _task(group: Group, task: TaskComparison, t: Texts, prefix: str) -> Iterable
     yield from _seeds(group, metric, t)
     for axis in swept_axes(group):
         yield Figure(
-            f"{prefix}axis_{file_name(task.name)}_{file_name(axis)}",
-            t("plot.axis.title", task=plain(task.name), metric=plain(metric.name), axis=plain(axis)),
+            f"{prefix}axis_{file_name(task.name)}_{file_name(axis.key)}",
+            t("plot.axis.title", task=plain(task.name), metric=plain(metric.name), axis=plain(axis.key)),
             partial(plot_axes.metric_against_axis, group, task, axis, t),
         )
 

@@ -120,6 +120,7 @@ def _first_place(role: str, metric: MetricComparison, rows: dict[str, MetricRow]
 
 def _same_as_base(group: Group, t: Texts) -> Iterable[str]:
     """Configurations with the base's own number on every metric: the plainest tie of all."""
+    names: dict[int, list[str]] = {}
     for one in group.configurations:
         changes = [
             row.change
@@ -129,7 +130,9 @@ def _same_as_base(group: Group, t: Texts) -> Iterable[str]:
             if row.configuration == one.name
         ]
         if changes and all(found is not None and found.value == 0 for found in changes):
-            yield t("said.same_as_base", name=plain(one.name), numbers=t.count("number", len(changes)))
+            names.setdefault(len(changes), []).append(one.name)
+    for number, same in names.items():
+        yield t("said.same_as_base", name=t.join(same), numbers=t.count("number", number))
 
 
 def _balance(group: Group, t: Texts) -> Iterable[str]:
@@ -158,7 +161,11 @@ def _best_balance(group: Group, rows: Sequence[tuple[BalanceRow, Estimate]], t: 
     if top.low is None or top.high is None:
         said.append(t("said.balance_untested"))
     else:
-        near = [row.configuration for row, one in rows if row is not best and (one.high is None or one.high >= top.low)]
+        near = [
+            row.configuration
+            for row, one in rows
+            if one.value < top.value and (one.high is None or one.high >= top.low)
+        ]
         if near:
             said.append(t("said.balance_near", names=t.join(near)))
         if top.low <= 0 <= top.high:

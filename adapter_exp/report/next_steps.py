@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from adapter_exp.comparison.model import Comparison, Group, MetricComparison, MetricRow, TaskComparison
-from adapter_exp.report.axes import axis_value, axis_values, swept_axes
+from adapter_exp.report.axes import axis_of_kind, swept_axes
 from adapter_exp.report.document import plain
 from adapter_exp.report.numbers import change, compact, rounded_up, score, whole
 from adapter_exp.report.texts import Texts
@@ -34,20 +34,21 @@ def next_steps(comparison: Comparison, group: Group, t: Texts) -> list[str]:
 def _repair(group: Group, t: Texts) -> Iterable[str]:
     """What gates withhold comes first: an evaluation that no further run would mend, then single configurations."""
     evaluation: dict[str, dict[str, None]] = {}
-    adapters: dict[tuple[str, str], dict[str, None]] = {}
+    adapters: dict[str, dict[str, dict[str, None]]] = {}
     for gate in group.gates:
         if gate.withholds:
             task = gate.task or t("next.all_tasks")
             key = f"gate.{gate.name}"
             name = t(key) if key in t.sentences else gate.name
             if gate.model == "adapted":
-                adapters.setdefault((task, name), {})[gate.configuration] = None
+                adapters.setdefault(task, {}).setdefault(gate.configuration, {})[name] = None
             else:
                 evaluation.setdefault(task, {})[name] = None
     for task, names in evaluation.items():
         yield t("next.repair", task=plain(task), gates=t.join(list(names)))
-    for (task, name), failing in adapters.items():
-        yield t("next.failing", task=plain(task), gate=plain(name), names=t.join(list(failing)))
+    for task, failing in adapters.items():
+        gates = {name: None for found in failing.values() for name in found}
+        yield t("next.failing", task=plain(task), gates=t.join(list(gates)), names=t.join(list(failing)))
 
 
 def _ranges(group: Group, metric: MetricComparison, t: Texts) -> Iterable[str]:
@@ -56,23 +57,22 @@ def _ranges(group: Group, metric: MetricComparison, t: Texts) -> Iterable[str]:
         return
     first = [group.configuration(name) for name in metric.places[0]]
     leader = first[0]
-    for axis in swept_axes(group):
-        values, value = axis_values(group, axis, leader.kind), axis_value(leader, axis)
-        if value is None or len(values) < 2:
+    for swept in swept_axes(group):
+        axis = axis_of_kind(group, swept.key, leader.kind)
+        value = axis.position(leader)
+        if value is None or len(axis.values) < 2:
             continue
-        tied = sorted(
-            {found for one in first if one.kind == leader.kind and (found := axis_value(one, axis)) is not None}
-        )
-        names = {"axis": plain(axis), "kind": plain(leader.kind), "tried": ", ".join(map(_short, values))}
-        if tied == values:
+        tied = {place for one in first if one.kind == leader.kind and (place := axis.position(one)) is not None}
+        names = {"axis": plain(axis.key), "kind": plain(leader.kind), "tried": plain(", ".join(axis.labels))}
+        if len(tied) == len(axis.values):
             yield t("next.flat_axis", **names)
-        elif value == values[-1]:
-            yield t("next.edge_high", value=_short(value), following=_short(_beyond(values)), **names)
-        elif value == values[0]:
+        elif axis.numeric and value == axis.values[-1]:
+            yield t("next.edge_high", value=_short(value), following=_short(_beyond(axis.values)), **names)
+        elif axis.numeric and value == axis.values[0]:
             yield t("next.edge_low", value=_short(value), **names)
 
 
-def _beyond(values: list[float]) -> float:
+def _beyond(values: Sequence[float]) -> float:
     """The next value of a sweep that doubles, or steps evenly."""
     last, before = values[-1], values[-2]
     return last * last / before if before > 0 and last / before >= 1.5 else last + (last - before)

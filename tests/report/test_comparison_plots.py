@@ -12,6 +12,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 from report.comparison_samples import comparison, configuration, group, metric, ranks, row, task
 
+from adapter_exp.report.axes import swept_axes
 from adapter_exp.report.canvas import COLORS, looks, new_figure, place_labels, png, thousands, wrapped
 from adapter_exp.report.comparison import build_document
 from adapter_exp.report.plot_axes import metric_against_axis
@@ -57,7 +58,7 @@ def test_labels_are_in_the_chosen_language():
     for draw in (
         lambda t: change_by_configuration(made, made.tasks[0], t),
         lambda t: gain_against_forgetting(made, made.balance, t),
-        lambda t: metric_against_axis(made, made.tasks[0], "adapter.r", t),
+        lambda t: metric_against_axis(made, made.tasks[0], swept_axes(made)[0], t),
         lambda t: loss_curves(made, t),
     ):
         (english,), (russian,) = draw(EN).axes, draw(RU).axes
@@ -109,11 +110,30 @@ def test_costs_are_drawn_for_what_is_known():
 
 def test_the_axis_shows_the_values_tried_and_the_seeds():
     made, _ = ranks(4)
-    (axes,) = metric_against_axis(made, made.tasks[0], "adapter.r", EN).axes
+    (axes,) = metric_against_axis(made, made.tasks[0], swept_axes(made)[0], EN).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "4", "8", "16"]
     assert axes.get_xscale() == "log" and "spread over seeds" in axes.get_xlabel()
     dots = [tuple(line.get_ydata()) for line in axes.lines if line.get_marker() == "."]
     assert dots == [one.by_seed for one in made.tasks[0].metrics[0].rows]
+
+
+def test_values_that_are_no_numbers_stand_beside_each_other():
+    layers = ("last:4", "every:4", "all")
+    sweep = [configuration(f"lora layers={value}", axes={"adapter.layers": value}) for value in layers]
+    rows = [row(one.name, 0.3 + 0.1 * number) for number, one in enumerate(sweep)]
+    made = group(sweep, [task(metric(rows, [[one.configuration] for one in reversed(rows)]))])
+    (axis,) = swept_axes(made)
+    (axes,) = metric_against_axis(made, made.tasks[0], axis, EN).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(layers)
+    assert next(iter(axes.lines)).get_linestyle() == "None", "no line where nothing lies between"
+
+
+def test_axes_are_settings_with_several_values_within_a_kind():
+    axes = [{"adapter.r": 4, "trainer.learning_rate": 1e-3, "quantization.kind": "nf4"},
+            {"adapter.r": 16, "trainer.learning_rate": 1e-3, "quantization.kind": "none"}]  # fmt: skip
+    sweep = [configuration(f"lora {n}", axes=values) for n, values in enumerate(axes)]
+    other = configuration("mlp", axes={"trainer.learning_rate": 1e-2, "quantization.kind": "nf4"})
+    assert [(one.key, one.values) for one in swept_axes(group([*sweep, other], []))] == [("adapter.r", (4, 16))]
 
 
 def test_looks_tell_configurations_apart():

@@ -72,7 +72,7 @@ def test_one_withheld_configuration_is_left_out_of_the_ranking():
     said, following = told(made)
     assert "only lora has a place" in said and "compared with no other" in said and "Best on" not in said
     assert "Left out of the ranking on the special task nerus by gates: mlp" in said
-    assert "nerus: look into mlp before running more like it (gate: trivial answer)" in following
+    assert "nerus: look into mlp before running more like it (gates: trivial answer)" in following
 
 
 def test_figures_without_tests_are_only_the_highest_figures():

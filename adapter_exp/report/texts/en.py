@@ -255,7 +255,7 @@ SENTENCES = en_reasons.SENTENCES | {
     "next.none": "These tests leave nothing open that another run of this kind would settle.",
     "next.all_tasks": "all tasks",
     "next.repair": "{task}: repair what the gates found first ({gates}); until then no further run helps there.",
-    "next.failing": "{task}: look into {names} before running more like it (gate: {gate}).",
+    "next.failing": "{task}: look into {names} before running more like it (gates: {gates}).",
     "next.edge_high": (
         "{kind}: the highest score is at the upper edge of {axis} (tried: {tried}). Try {following} and beyond."
     ),
