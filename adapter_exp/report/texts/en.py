@@ -29,8 +29,8 @@ SENTENCES = en_reasons.SENTENCES | {
     "intro.refused": "refused: {number}",
     "intro.method": (
         "Differences are paired item by item. Brackets hold {confidence} bootstrap intervals ({resamples} "
-        "resamples of whole documents). Findings are told after Holm's correction at {alpha}. A tie is a "
-        "difference that was not shown, never a proof of equality."
+        "resamples of whole documents). Findings are told after Holm's correction at {alpha}. Findings hold for "
+        "the seeds that were run. A tie is a difference that was not shown, never a proof of equality."
     ),
     "intro.groups": "The runs cannot all be compared with each other. They fall into {number} groups:",
     "intro.split": "group {number}: {reason}",
