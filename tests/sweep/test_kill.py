@@ -11,6 +11,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_sweep_killed_at_random_moments_ends_as_if_left_alone():
     script = Path(__file__).parents[2] / "benchmarks" / "sweep_kill.py"
     finished = subprocess.run(
@@ -19,7 +20,7 @@ def test_a_sweep_killed_at_random_moments_ends_as_if_left_alone():
         capture_output=True,
         text=True,
         check=False,
-        timeout=290,
+        timeout=580,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert finished.stdout.splitlines()[-1].startswith("2 of 2 end with the same evaluation, losses, predictions")
