@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from adapter_exp.files import conf_folder
@@ -30,9 +31,19 @@ EXIT_CANCELLED = 130
 def _job(config: DictConfig) -> None:
     """One run; the jobs of a sweep are started by its launcher, see ``hydra_plugins``."""
     try:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            _refuse_launcher(str(HydraConfig.get().runtime.choices.get("hydra/launcher")))
         _experiment(config)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever ended it is told in one line
         _end(error)  # here, because Hydra adds a line of its own to what it passes on
+
+
+def _refuse_launcher(name: str) -> NoReturn:
+    """A launcher that is not configured here would run jobs without the sweep's ledger."""
+    from adapter_exp.errors import UserError
+
+    known = ", ".join(sorted(file.stem for file in (conf_folder() / "hydra" / "launcher").glob("*.yaml")))
+    raise UserError(f"hydra/launcher: '{name}' is not one of this program's launchers. Use one of: {known}.")
 
 
 def _experiment(config: DictConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -139,6 +140,7 @@ class Sweep:
             try:
                 launch(overrides, waiting[0].number)
             except Exception as error:
+                self._wait_for_living(waiting)
                 if not self._mark_dead(waiting, error):
                     raise
             left = {entry.config_hash for entry in self.ledger.jobs() if entry.state == "queued"}
@@ -150,14 +152,18 @@ class Sweep:
         """The job's own folder, whatever number the launcher would give it, in whatever process it composes."""
         return [f"hydra.sweep.dir={_quoted(str(self.folder))}", f"hydra.sweep.subdir='{job.number}'"]
 
+    def _running(self, jobs: Sequence[PlannedJob]) -> list[JobEntry]:
+        hashes = {job.config_hash for job in jobs}
+        return [entry for entry in self.ledger.jobs() if entry.config_hash in hashes and entry.state == "running"]
+
+    def _wait_for_living(self, jobs: Sequence[PlannedJob]) -> None:
+        """Some launchers give up at the first worker that dies, while jobs of the others go on."""
+        while any(not is_free(self.folder / str(entry.number)) for entry in self._running(jobs)):
+            time.sleep(1)
+
     def _mark_dead(self, jobs: Sequence[PlannedJob], error: Exception) -> bool:
         """Record the jobs that ran in a process that is gone; whether there were any."""
-        hashes = {job.config_hash for job in jobs}
-        dead = [
-            entry
-            for entry in self.ledger.jobs()
-            if entry.config_hash in hashes and entry.state == "running" and is_free(self.folder / str(entry.number))
-        ]
+        dead = self._running(jobs)
         text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         for entry in dead:
             self.ledger.append(entry.config_hash, entry.number, "failed", error=f"its process died; {text}")

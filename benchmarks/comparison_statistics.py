@@ -1,6 +1,6 @@
 """How long the statistics of a comparison take, on one core, beside SciPy's functions called one comparison at a time.
 
-    OMP_NUM_THREADS=1 python benchmarks/statistics.py
+    OMP_NUM_THREADS=1 python benchmarks/comparison_statistics.py
 
 Prints the seconds for 20 runs x 2,000 items x 3 metrics with 10,000 resamples (all runs against the base and all 190
 pairs), and the ratio to `scipy.stats.bootstrap` and `scipy.stats.permutation_test` on a few of these comparisons.
