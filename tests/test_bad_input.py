@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from experiment_samples import config, overrides, record
 
+from adapter_exp import resolvers
 from adapter_exp import run as entrypoint
 from adapter_exp.data.bundled import bundled_path
 from adapter_exp.experiment import run_experiment
@@ -31,7 +32,7 @@ class Command:
 
     def __call__(self, *more: str) -> tuple[int, list[str]]:
         """Exit code and the lines on standard error that tell a fault."""
-        self.monkeypatch.setattr(entrypoint, "_RUN_NAME", f"call-{next(CALLS)}")
+        self.monkeypatch.setattr(resolvers, "_RUN_NAME", f"call-{next(CALLS)}")
         self.monkeypatch.setattr(sys, "argv", ["run", *overrides(self.root, *more)])
         self.capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
