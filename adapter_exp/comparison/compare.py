@@ -57,6 +57,7 @@ def _group(runs: Sequence[Run], settings: Settings) -> tuple[Group, list[Refused
     gates = failed_gates(found, counted)
     evidence = [compare_task(task, counted, found, gates, settings) for task in _tasks(counted)]
     facts = group_facts(counted, found)
+    owned = {id(run) for one in found for run in one.runs}
     group = Group(
         facts=facts,
         varying=varying,
@@ -66,7 +67,8 @@ def _group(runs: Sequence[Run], settings: Settings) -> tuple[Group, list[Refused
         costs=cost_rows(found),
         gates=gates,
         warnings=warnings(facts, found, counted, evidence, settings),
-        tried=sum(len(one.runs) for one in found),
+        tried=len(owned),
+        base_runs=tuple(run for run in counted if id(run) not in owned),
     )
     return group, again
 

@@ -202,8 +202,13 @@ class BalanceRow:
         published: sum of the relative changes of macro F1 (where the task has none: of the primary metric) on both
             tasks, the balance score of the published report; None when a base scored 0.
         absolute: sum of the absolute changes of the same metrics.
-        on_front: probability over the resamples that no configuration is better in gain, forgetting and trainable
-            parameters at once; None without predictions.
+        on_front: share of the resamples in which neither another configuration nor the base (no change, no parameters)
+            is at least as good in gain, forgetting and trainable parameters and better in one; None without
+            predictions. Gates play no part.
+        published_behind: ``published`` minus that of the leader, the configuration with the highest ``published`` on
+            these two tasks, over the same resamples; None for the leader itself, and where either has none. An
+            interval that holds 0 does not show the order. It is that of one comparison, without a correction.
+        absolute_behind: the same of ``absolute``, whose leader may be another.
     """
 
     configuration: str
@@ -214,6 +219,8 @@ class BalanceRow:
     published: Estimate | None
     absolute: Estimate | None
     on_front: float | None
+    published_behind: Estimate | None = None
+    absolute_behind: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -256,14 +263,17 @@ class Group:
     Attributes:
         facts: what the runs share, for the section on what was compared: ``model``, ``source``, ``revision``,
             ``checkpoint_sha256``; ``data`` (task -> split -> statistics with ``fingerprint``; of the first run that has
-            the task); ``quantizations``, ``compute_dtypes``, ``devices``, ``seeds``, ``commits`` (lists of all values);
-            ``versions`` (library -> list of all values); ``budgets`` (one mapping for each configuration:
-            ``configuration``, ``examples``, ``epochs``, ``steps``, ``tokens``, ``learning_rate``; None where a record
-            does not say); ``learning_rates`` (kind -> learning rates tried); ``imported`` (where figures come from, or
-            None).
+            the split); ``data_variants`` (task -> split -> list of statistics, one for each fingerprint, first run
+            first; only splits in which runs differ); ``quantizations``, ``compute_dtypes``, ``devices``, ``seeds``,
+            ``commits`` (lists of all values); ``versions`` (library -> list of all values); ``budgets`` (one mapping
+            for each configuration: ``configuration``, ``examples``, ``epochs``, ``steps``, ``tokens``,
+            ``learning_rate``; None where a record does not say); ``learning_rates`` (kind -> learning rates tried);
+            ``imported`` (where figures come from, or None).
         varying: dotted keys of the configuration that differ between configurations, the seed left out.
         tried: runs that were compared; a winner is the best of so many.
         warnings: differences that do not forbid the comparison but have to be told (budgets, library versions).
+        base_runs: runs of the base alone (``adapter=none``): they belong to no configuration and are not in ``tried``;
+            their answers stand beside those of the other runs' bases.
     """
 
     facts: Mapping[str, Any]
@@ -275,6 +285,7 @@ class Group:
     gates: tuple[FailedGate, ...]
     warnings: tuple[Reason, ...]
     tried: int
+    base_runs: tuple[Run, ...] = ()
 
     def configuration(self, name: str) -> Configuration:
         """The configuration of that name."""

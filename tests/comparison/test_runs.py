@@ -214,6 +214,13 @@ def test_base_models_alone(tmp_path):
     assert "base_only" in {one.code for one in group.warnings}
 
 
+def test_base_models_beside_others_are_kept_and_counted_apart(sweep):
+    write_run(sweep / "2", adapter={"kind": "none"}, seed=5, count=30)
+    group = compare_runs(*read_runs([sweep]), resamples=100).groups[0]
+    assert [run.folder.name for run in group.base_runs] == ["2"]
+    assert group.tried == 2 and [one.name for one in group.configurations] == ["lora"]
+
+
 def test_a_record_of_before_gates_had_values(sweep):
     for number in "01":
         change_record(
