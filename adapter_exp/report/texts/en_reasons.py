@@ -12,11 +12,11 @@ SENTENCES = {
     "reason.not_finished": "the run did not end well: {status} ({error})",
     "reason.record_invalid": "record.json does not hold what it must: {text}",
     "reason.no_record": "has no record.json (job {state})",
-    "reason.record_damaged": "record.json is cut short or damaged",
+    "reason.record_damaged": "record.json is cut short or damaged ({detail})",
     "reason.record_schema": "record.json is of schema {found}; this version reads {wanted} only",
     "reason.nothing_scored": "the record holds no scores",
     "reason.predictions_missing": "{file} is missing: it cannot be compared item by item",
-    "reason.predictions_damaged": "{file} is damaged; evaluate again",
+    "reason.predictions_damaged": "{file} is damaged ({detail}); evaluate again",
     "reason.duplicate_items": "{file}: an item stands in it twice; evaluate again",
     "reason.items_differ": (
         "{task}: base and adapted were not scored on the same items ({count} differ, the first is {item})"
@@ -26,7 +26,10 @@ SENTENCES = {
         "{task} ({model}): {metric} is {record:score} in the record, but {predictions:score} by the predictions"
     ),
     "reason.same_folder": "named twice; read once",
-    "reason.same_run": "same configuration and seed ({seed}) as {folder}; only that one is counted",
+    "reason.same_run": "same configuration, seed ({seed}) and scores as {folder}; only that one is counted",
+    "reason.same_run_other_scores": (
+        "same configuration and seed ({seed}) as {folder}, but other scores; only that one is counted"
+    ),
     # why runs fall into groups
     "reason.other_source": "figures imported from {source} are not of the same items",
     "reason.other_checkpoint": "another base checkpoint: {other} ({other_checkpoint}), not {model} ({checkpoint})",
@@ -53,6 +56,8 @@ SENTENCES = {
     "reason.coarse_p": (
         "{task}: too many pairs ({comparisons}) for {flips} permutations to tell any apart; compare fewer runs"
     ),
+    "reason.base_missing": "{task}: {configuration} has no scores of the base (seeds {seeds}), so it has no rows there",
+    "reason.metric_unknown": "{task}: {metric} is not one of the task's metrics, so it has no interval and no test",
     "reason.metric_missing": "{task}: {configuration} lacks {metric} (seeds {seeds}), so it has no row there",
     "reason.metric_not_finite": (
         "{task}: {configuration} has no finite {metric} (seeds {seeds}), so it has no row there"

@@ -12,11 +12,11 @@ SENTENCES = {
     "reason.not_finished": "запуск не завершился как надо: {status} ({error})",
     "reason.record_invalid": "в record.json нет того, что должно быть: {text}",
     "reason.no_record": "нет record.json (состояние задания: {state})",
-    "reason.record_damaged": "record.json обрезан или повреждён",
+    "reason.record_damaged": "record.json обрезан или повреждён ({detail})",
     "reason.record_schema": "record.json имеет схему {found}, эта версия читает только {wanted}",
     "reason.nothing_scored": "в записи нет ни одной оценки",
     "reason.predictions_missing": "нет файла {file}: попарное сравнение невозможно",
-    "reason.predictions_damaged": "файл {file} повреждён; повторите оценку",
+    "reason.predictions_damaged": "файл {file} повреждён ({detail}); повторите оценку",
     "reason.duplicate_items": "{file}: один пример встречается дважды; повторите оценку",
     "reason.items_differ": "{task}: база и адаптер оценены на разных примерах (различаются: {count}, первый — {item})",
     "reason.task_unknown": "{task}: эта версия не знает такой задачи или её настроек",
@@ -24,7 +24,10 @@ SENTENCES = {
         "{task} ({model}): метрика {metric} равна {record:score} в записи, но {predictions:score} по ответам модели"
     ),
     "reason.same_folder": "папка названа дважды; прочитана один раз",
-    "reason.same_run": "те же конфигурация и seed ({seed}), что и в {folder}; учтён только тот запуск",
+    "reason.same_run": "те же конфигурация, seed ({seed}) и оценки, что и в {folder}; учтён только тот запуск",
+    "reason.same_run_other_scores": (
+        "те же конфигурация и seed ({seed}), что и в {folder}, но оценки другие; учтён только тот запуск"
+    ),
     # why runs fall into groups
     "reason.other_source": "числа, взятые из источника «{source}», получены на других примерах",
     "reason.other_checkpoint": "другая базовая модель: {other} ({other_checkpoint}), а не {model} ({checkpoint})",
@@ -54,6 +57,10 @@ SENTENCES = {
         "{task}: слишком много пар ({comparisons}), чтобы {flips} перестановок могли различить хотя бы одну; "
         "сравнивайте меньше запусков"
     ),
+    "reason.base_missing": (
+        "{task}: у конфигурации {configuration} нет оценок базы (seed: {seeds}), строк там нет"
+    ),
+    "reason.metric_unknown": "{task}: {metric} не входит в метрики задачи, поэтому ни интервала, ни теста нет",
     "reason.metric_missing": (
         "{task}: у конфигурации {configuration} нет метрики {metric} (seed: {seeds}), строки там нет"
     ),
