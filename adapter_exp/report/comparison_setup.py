@@ -101,7 +101,10 @@ def _facts(group: Group, t: Texts) -> Iterable[tuple[str, str]]:
     if group.varying:
         yield t("setup.varying"), ", ".join(map(plain, group.varying))
     if rates := facts.get("learning_rates"):
-        tried = [f"{plain(kind)} {len(list(values))} ({_listed(values)})" for kind, values in rates.items()]
+        tried = [
+            t("setup.rates_of_kind", kind=plain(kind), values=_listed(values), number=len(list(values)))
+            for kind, values in rates.items()
+        ]
         yield t("setup.learning_rates"), "; ".join(tried)
     for key in ("devices", "compute_dtypes"):
         if values := [value for value in facts.get(key) or [] if value is not None]:

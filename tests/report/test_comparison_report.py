@@ -235,7 +235,7 @@ def test_equal_findings_of_gates_are_one_row():
 def test_refused_runs_are_told_with_their_reasons():
     made = ranks(2)[1]
     refused = Refused(Path("multirun/s/7"), Reason("predictions_missing", {"file": "predictions/nerus.base.jsonl"}))
-    for language, words in (("en", "is missing"), ("ru", "попарное сравнение невозможно")):
+    for language, words in (("en", "is missing"), ("ru", "парное сравнение невозможно")):
         told = text(replace(made, refused=(refused,)), language)
         assert "multirun/s/7" in told and words in told and "predictions/nerus.base.jsonl" in told
     assert "No run was refused." in text(made)

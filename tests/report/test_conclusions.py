@@ -61,7 +61,7 @@ def test_what_gates_withhold_is_no_claim():
     said, following = told(made)
     assert "withheld: mlp (+0.3000) and lora (+0.2000)" in said
     assert "Best on the special task nerus: no claim" in said and "higher" not in said
-    assert following.startswith("nerus: repair what the gates found first (one label)")
+    assert following.startswith("nerus: first repair what the gates found (one label)")
     assert "test items would be needed" not in following
 
 

@@ -111,6 +111,24 @@ def test_a_reason_without_values_or_sentence_is_told_in_english():
     assert texts("ru").reason(Reason("of_a_later_version")) == "of_a_later_version"
 
 
+@pytest.mark.parametrize("odd", ["high", None, [1, 2], {"a": "b"}, 10**400])
+def test_a_reason_with_values_of_another_kind_is_told_all_the_same(odd):
+    """Records can be edited by hand."""
+    values = {"unparsed": odd, "items": odd, "limit": odd, "before": odd, "after": odd, "score": odd, "trivial": odd}
+    for code in ("parse_failures", "majority", "base_changed", "bytes_mismatch"):
+        told = texts("ru").reason(Reason(code, {**values, "metric": "f1", "text": "english"}))
+        assert told == "english" or "\n" not in told
+
+
+def test_what_a_run_did_not_say_leaves_no_empty_parentheses():
+    for language, words in (("en", "did not end well: cancelled"), ("ru", "не завершился как надо: отменено")):
+        told = texts(language).reason(Reason("not_finished", {"status": "cancelled", "error": None}))
+        assert told.endswith(words)
+    failed = Reason("not_finished", {"status": "failed", "error": "ValueError: x"})
+    assert texts("ru").reason(failed).endswith("сбой (ValueError: x)")
+    assert texts("ru").reason(Reason("no_record", {"state": "oom"})).endswith("не хватило памяти)")
+
+
 def test_values_of_a_reason_are_text_and_nothing_else():
     hostile = "{items} \x1b[31m\n{0.__class__}"
     told = texts("en").reason(Reason("other_documents", {"task": hostile}))

@@ -11,7 +11,7 @@ from typing import Any
 from adapter_exp.comparison.model import Reason
 from adapter_exp.errors import UserError
 from adapter_exp.report.document import plain
-from adapter_exp.report.numbers import SPACE, compact, exists, score, whole
+from adapter_exp.report.numbers import DASH, SPACE, compact, exists, score, whole
 
 LANGUAGES = ("en", "ru")
 HASH_DIGITS = 12
@@ -71,12 +71,18 @@ class Texts:
         return f"{count_bytes:.1f}{SPACE}{self('unit.gib')}"
 
     def reason(self, reason: Reason) -> str:
-        """The sentence of a ``Reason``; one that has none, or lacks its values, is told by its English text."""
+        """The sentence of a ``Reason``; one that has none, or lacks fit values, is told by its English text."""
         template = self.sentences.get(f"reason.{reason.code}")
         if template is not None:
             try:
-                return ReasonFormatter(self.sentences).vformat(template, (), reason.values)
-            except KeyError:  # a record of an earlier version has the text alone
+                told = ReasonFormatter(self.sentences).vformat(template, (), reason.values)
+                return told.replace(f" ({DASH})", "")  # what is not known needs no parentheses
+            except (
+                KeyError,
+                TypeError,
+                ValueError,
+                OverflowError,
+            ):  # a record of an earlier version, or one edited by hand
                 pass
         return plain(reason.values.get("text") or reason.code)
 

@@ -46,6 +46,7 @@ SENTENCES = en_reasons.SENTENCES | {
     "setup.runs_seeds": "{runs}; seeds {seeds}",
     "setup.varying": "what varies",
     "setup.learning_rates": "learning rates tried",
+    "setup.rates_of_kind": "{kind}: {values} (values: {number})",
     "setup.devices": "device",
     "setup.compute_dtypes": "number format",
     "setup.versions": "versions",
@@ -73,7 +74,6 @@ SENTENCES = en_reasons.SENTENCES | {
     "column.tokens": "tokens",
     "column.fingerprint": "fingerprint",
     "column.configuration": "configuration",
-    "column.metric": "metric",
     "column.metric_and_configuration": "metric, configuration",
     "column.metric_and_pair": "metric, pair",
     "column.score": "score",
@@ -81,7 +81,6 @@ SENTENCES = en_reasons.SENTENCES | {
     "column.difference": "difference",
     "column.p_holm": "p (Holm)",
     "column.finding": "finding",
-    "column.pair": "pair",
     "column.place": "place",
     "column.seeds": "seeds",
     "column.by_seed": "score by seed",
@@ -148,7 +147,8 @@ SENTENCES = en_reasons.SENTENCES | {
     "seeds.one": "One seed for each configuration: the spread between seeds is unknown.",
     "seeds.title": "Spread between seeds, apart from the effect of the adapter",
     "seeds.note": (
-        "sd: standard deviation over seeds. An sd above the change means that another seed could have turned it."
+        "sd: standard deviation over seeds. An sd above the change means that another seed could have reversed its "
+        "sign."
     ),
     # 5. forgetting
     "forgetting.title": "Gain and forgetting",
@@ -193,18 +193,18 @@ SENTENCES = en_reasons.SENTENCES | {
     "gates.likewise": "{reason} (other seeds likewise: {number})",
     "withholds.nothing": "nothing",
     "withholds.all": "every finding",
-    "withholds.good": "all but a loss",
+    "withholds.good": "all but “lower”",
     # 8. conclusions
     "conclusions.title": "Conclusions",
     "conclusions.base_only": "Only base models were scored: there is nothing to conclude about adapters.",
     "conclusions.said": "What the numbers allow to say",
     "conclusions.next": "What to run next",
     "said.alone": (
-        "A sweep of one ({configurations}, {runs}): it can be held against the base, and there is nothing to rank."
+        "A sweep of one ({configurations}, {runs}): it can be compared with the base, and there is nothing to rank."
     ),
     "said.tried": (
         "Tried: {configurations}, {runs}. A leader below is the best of these on the test items, so its score "
-        "there flatters it; choosing on validation and reporting on test does not."
+        "there is biased upwards by the choice; choosing on validation and reporting on test is not."
     ),
     "said.against_base": "{task}, {metric}, against the base: {parts}.",
     "said.part": "{finding}: {names}",
@@ -254,7 +254,7 @@ SENTENCES = en_reasons.SENTENCES | {
     "said.no_validation": "Not every run of {task} has a validation score, so no choice on validation can be shown.",
     "next.none": "These tests leave nothing open that another run of this kind would settle.",
     "next.all_tasks": "all tasks",
-    "next.repair": "{task}: repair what the gates found first ({gates}); until then no further run helps there.",
+    "next.repair": "{task}: first repair what the gates found ({gates}); until then no further run helps there.",
     "next.failing": "{task}: look into {names} before running more like it (gates: {gates}).",
     "next.edge_high": (
         "{kind}: the highest score is at the upper edge of {axis} (tried: {tried}). Try {following} and beyond."

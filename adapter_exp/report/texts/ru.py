@@ -23,15 +23,14 @@ SENTENCES = ru_reasons.SENTENCES | {
     "unit.kib": "КиБ",
     "unit.mib": "МиБ",
     "unit.gib": "ГиБ",
-    "unit.tokens_per_s": "{number} токенов/с",
+    "unit.tokens_per_s": "{number} ток./с",
     "group.title": "Группа {number}: {model}",
     "intro.compared": "сравнено",
     "intro.refused": "отклонено: {number}",
     "intro.method": (
-        "Разницы посчитаны попарно, по одним и тем же примерам. В скобках — интервалы {confidence} (бутстреп по "
-        "целым документам, повторов: {resamples}). Выводы даны с поправкой Холма на уровне {alpha}. Выводы "
-        "относятся к запущенным seed. Ничья — это разница, которую не удалось показать, а не доказательство "
-        "равенства."
+        "Разности парные: по одним и тем же примерам. В скобках — {confidence}-ные интервалы (бутстреп по целым "
+        "документам, повторов: {resamples}). Выводы даны с поправкой Холма на уровне {alpha}. Выводы относятся к "
+        "запущенным seed. Ничья значит, что различие не выявлено; равенства она не доказывает."
     ),
     "intro.groups": "Все запуски сравнить друг с другом нельзя. Они распались на группы (всего {number}):",
     "intro.split": "группа {number}: {reason}",
@@ -47,6 +46,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     "setup.runs_seeds": "{runs}; seed: {seeds}",
     "setup.varying": "что менялось",
     "setup.learning_rates": "испытанные скорости обучения",
+    "setup.rates_of_kind": "{kind}: {values} (значений: {number})",
     "setup.devices": "устройство",
     "setup.compute_dtypes": "числовой формат",
     "setup.versions": "версии",
@@ -65,7 +65,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     "split.train": "обучение",
     "split.validation": "валидация",
     "split.test": "тест",
-    "quantization.none": "нет",
+    "quantization.none": "без квантования",
     "column.task": "задача",
     "column.split": "часть",
     "column.items": "примеров",
@@ -74,7 +74,6 @@ SENTENCES = ru_reasons.SENTENCES | {
     "column.tokens": "токенов",
     "column.fingerprint": "отпечаток",
     "column.configuration": "конфигурация",
-    "column.metric": "метрика",
     "column.metric_and_configuration": "метрика, конфигурация",
     "column.metric_and_pair": "метрика, пара",
     "column.score": "значение",
@@ -82,7 +81,6 @@ SENTENCES = ru_reasons.SENTENCES | {
     "column.difference": "разница",
     "column.p_holm": "p (Холм)",
     "column.finding": "вывод",
-    "column.pair": "пара",
     "column.place": "место",
     "column.seeds": "seed",
     "column.by_seed": "значение по seed",
@@ -98,7 +96,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     "adapters.share": "доля от базы",
     "adapters.r": "r",
     "adapters.alpha": "alpha",
-    "adapters.hidden": "скрытый размер",
+    "adapters.hidden": "скрытая размерность",
     "adapters.layers": "слои",
     "adapters.modules": "целевые модули",
     "adapters.dropout": "dropout",
@@ -108,8 +106,8 @@ SENTENCES = ru_reasons.SENTENCES | {
     "results.title": "Результаты по задачам",
     "results.legend": (
         "▲ выше и ▼ ниже базы (в таблицах пар: первая против второй) с поправкой Холма; без знака: ничья или не "
-        "проверялось; ?: вывод снят проверкой, см. раздел 7. В круглых скобках — относительное изменение, прочерк "
-        "— там, где база получила 0."
+        "проверялось; знак ? — вывод снят проверкой, см. раздел 7. В круглых скобках — относительное изменение, "
+        "прочерк — там, где база получила 0."
     ),
     "results.task": "{task} ({role} задача)",
     "results.items": "Оценка на тесте: {items}; документов, по которым шёл бутстреп: {documents}.",
@@ -133,7 +131,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     "pairs.names": "{first} против {second}",
     "pairs.note": "Лучшая против всех и лучшие каждого вида между собой; все пары — в файле pairs.csv.",
     # 4. ranking
-    "ranking.title": "Места по группам",
+    "ranking.title": "Распределение мест",
     "ranking.legend": (
         "Конфигурации на одном месте нельзя отличить от первой на нём. Порядок внутри одного места ничего не значит."
     ),
@@ -155,7 +153,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     "forgetting.title": "Прирост и забывание",
     "forgetting.none": "Не измерялось: нужны оценки и на специальной, и на общей задаче.",
     "forgetting.legend": (
-        "Прирост и забывание — попарные изменения главных метрик; меньше 0 на общей задаче — забыто. Баланс — "
+        "Прирост и забывание — парные изменения главных метрик; меньше 0 на общей задаче — забыто. Баланс — "
         "показатель из опубликованного отчёта: сумма относительных изменений макро-F1 на обеих задачах; прочерк — "
         "там, где база получила 0. Сумма абсолютных изменений есть и тогда."
     ),
@@ -197,7 +195,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     "gates.likewise": "{reason} (другие seed так же: {number})",
     "withholds.nothing": "ничего",
     "withholds.all": "все выводы",
-    "withholds.good": "все, кроме потери",
+    "withholds.good": "все, кроме вывода «ниже»",
     # 8. conclusions
     "conclusions.title": "Выводы",
     "conclusions.base_only": "Оценены только базовые модели: об адаптерах сказать нечего.",
@@ -208,13 +206,13 @@ SENTENCES = ru_reasons.SENTENCES | {
     ),
     "said.tried": (
         "Испытано: {configurations}, {runs}. Лидер ниже — лучший из них на тесте, поэтому его результат там "
-        "приукрашен; выбор на валидации с отчётом на тесте от этого свободен."
+        "завышен отбором; выбор на валидации с отчётом на тесте от этого свободен."
     ),
     "said.against_base": "{task}, {metric}, относительно базы — {parts}.",
     "said.part": "{finding}: {names}",
-    "said.part_tie": "ничья (разница не показана): {names}",
+    "said.part_tie": "ничья (различие не выявлено): {names}",
     "said.no_loss_shown": (
-        "«Разница не показана» на задаче {task} не значит, что ничего не забыто: изменение меньше {smallest} часто "
+        "«Различие не выявлено» на задаче {task} не значит, что ничего не забыто: изменение меньше {smallest} часто "
         "осталось бы незамеченным."
     ),
     "said.role_special": "на специальной задаче {task}",
@@ -236,7 +234,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     ),
     "said.tied": (
         "Единственного лучшего {role} нет, ничья: первое место делят {names}. Самое высокое значение у {name} "
-        "({metric} {score}), и тест не отличает от него остальных."
+        "({metric} {score}), и тест не отличает от неё остальные конфигурации этого места."
     ),
     "said.unseen": "Разница меньше {smallest} часто осталась бы незамеченной.",
     "said.none_above_base": "Ни про одну из них не показано, что она выше базы.",
@@ -251,11 +249,12 @@ SENTENCES = ru_reasons.SENTENCES | {
     "said.balance": "Самый высокий баланс ({special} и {general}): {names}, {score}.",
     "said.balance_absolute": "Самая большая сумма абсолютных изменений ({special} и {general}): {names}, {score}.",
     "said.balance_untested": "Интервала у него нет, так что порядок балансов не проверен.",
-    "said.balance_near": "С его интервалом пересекаются интервалы следующих: {names}; этот порядок не показан.",
+    "said.balance_near": "С его интервалом пересекаются интервалы следующих: {names}; этот порядок не подтверждён.",
     "said.balance_zero": "Интервал содержит 0.",
     "said.balance_withheld": "Проверки снимают выводы на задачах: {tasks}; это число, а не утверждение.",
     "said.validation": (
-        "Выбор на валидации ({task}, {metric} {validation}): {names}. Результат на тесте, свободный от выбора: {test}."
+        "Выбор на валидации ({task}, {metric} {validation}): {names}. Результат на тесте (в выборе тест не "
+        "участвовал): {test}."
     ),
     "said.no_validation": (
         "Не у всех запусков на задаче {task} есть оценка на валидации, поэтому выбора на валидации нет."
@@ -265,12 +264,14 @@ SENTENCES = ru_reasons.SENTENCES | {
     "next.repair": (
         "{task}: сначала исправьте то, что нашли проверки ({gates}); до этого новые запуски там не помогут."
     ),
-    "next.failing": "{task}: прежде чем запускать такое ещё, разберитесь с {names} (проверки: {gates}).",
+    "next.failing": "{task}: прежде чем запускать похожее, выясните, что не так с {names} (проверки: {gates}).",
     "next.edge_high": (
-        "{kind}: самое высокое значение — на верхнем краю {axis} (испытано: {tried}). Попробуйте {following} и больше."
+        "{kind}: самое высокое значение — на верхней границе диапазона {axis} (испытано: {tried}). Попробуйте "
+        "{following} и больше."
     ),
     "next.edge_low": (
-        "{kind}: самое высокое значение — на нижнем краю {axis} ({value}; испытано: {tried}). Попробуйте меньше."
+        "{kind}: самое высокое значение — на нижней границе диапазона {axis} ({value}; испытано: {tried}). "
+        "Попробуйте меньше."
     ),
     "next.flat_axis": (
         "{kind}: разница между значениями {axis} ({tried}) не показана. Возьмите самое дешёвое и меняйте "
@@ -278,17 +279,18 @@ SENTENCES = ru_reasons.SENTENCES | {
     ),
     "next.items_base": (
         "{task}: чтобы отличить {name} от базы, нужно примерно {needed} тестовых примеров (сейчас {items}), если "
-        "увиденное изменение ({difference}) — истинное."
+        "наблюдаемое изменение ({difference}) истинное."
     ),
     "next.items_pair": (
         "{task}: чтобы отличить {first} от {second}, нужно примерно {needed} тестовых примеров (сейчас {items}), "
-        "если увиденная разница ({difference}) — истинная."
+        "если наблюдаемая разница ({difference}) истинная."
     ),
     "next.few_seeds": (
-        "Запустите не меньше {wanted} seed для конфигураций: {names}; меньшее число мало говорит о разбросе."
+        "Запустите не менее чем с {wanted} разными seed: {names}. По меньшему числу о разбросе судить нельзя."
     ),
     "next.seed_spread": (
-        "{task}, {metric}: разброс между seed больше изменения у {names}. Прежде любых выводов там нужны новые seed."
+        "{task}, {metric}: разброс между seed больше изменения у {names}. Прежде чем делать выводы, нужны запуски с "
+        "новыми seed."
     ),
     "next.sweep": "Сравните её с чем-нибудь: с адаптером другого вида или другого размера.",
     "next.refused": "Посмотрите отклонённые запуски (всего {number}): доведите их до конца или повторите.",
@@ -307,8 +309,8 @@ SENTENCES = ru_reasons.SENTENCES | {
     "plot.axis.title": "{task}: {metric} в зависимости от {axis}",
     "plot.axis.band": "полоса и мелкие точки: разброс по seed",
     "plot.axis.base": "база",
-    "plot.loss.title": "Потери при обучении",
+    "plot.loss.title": "Функция потерь при обучении",
     "plot.loss.x": "шаг оптимизатора",
-    "plot.loss.y": "потери, нат на обучаемый токен",
+    "plot.loss.y": "функция потерь, нат на токен ответа",
     "plot.loss.mean": "скользящее среднее, усреднено по seed",
 }

@@ -6,6 +6,12 @@ SENTENCES = {
     "word.adapted": "с адаптером",
     "word.special": "специальная",
     "word.general": "общая",
+    "word.unknown": "неизвестно",
+    "word.queued": "в очереди",
+    "word.running": "выполняется",
+    "word.failed": "сбой",
+    "word.oom": "не хватило памяти",
+    "word.cancelled": "отменено",
     # why a folder takes no part
     "reason.no_folder": "это не папка; укажите папку запуска или серии",
     "reason.no_runs": "в папке нет ни одного запуска",
@@ -15,7 +21,7 @@ SENTENCES = {
     "reason.record_damaged": "record.json обрезан или повреждён ({detail})",
     "reason.record_schema": "record.json имеет схему {found}, эта версия читает только {wanted}",
     "reason.nothing_scored": "в записи нет ни одной оценки",
-    "reason.predictions_missing": "нет файла {file}: попарное сравнение невозможно",
+    "reason.predictions_missing": "нет файла {file}: парное сравнение невозможно",
     "reason.predictions_damaged": "файл {file} повреждён ({detail}); повторите оценку",
     "reason.duplicate_items": "{file}: один пример встречается дважды; повторите оценку",
     "reason.items_differ": "{task}: база и адаптер оценены на разных примерах (различаются: {count}, первый — {item})",
@@ -52,7 +58,7 @@ SENTENCES = {
     "reason.base_differs": (
         "{task}: ответы базы ({quantization}) различались (запусков: {runs} из {total}); взято среднее"
     ),
-    "reason.few_documents": "{task}: документов мало для интервала ({documents}); считайте его слишком узким",
+    "reason.few_documents": "{task}: документов мало ({documents}), интервалы, вероятно, слишком узкие",
     "reason.coarse_p": (
         "{task}: слишком много пар ({comparisons}), чтобы {flips} перестановок могли различить хотя бы одну; "
         "сравнивайте меньше запусков"
@@ -74,12 +80,12 @@ SENTENCES = {
     "gate.majority": "тривиальный ответ",
     "gate.overlap": "пересечение с обучением",
     "gate.truncated_targets": "обрезанные ответы",
-    "gate.all_masked": "строки без обучаемых токенов",
+    "gate.all_masked": "примеры без токенов в функции потерь",
     "gate.eos_unsupervised": "нет токена конца",
     "gate.parse_failures": "нечитаемые ответы",
     "gate.base_changed": "база изменилась",
-    "gate.loss_exploding": "потери растут",
-    "gate.loss_not_falling": "потери не падают",
+    "gate.loss_exploding": "функция потерь растёт",
+    "gate.loss_not_falling": "функция потерь не падает",
     "gate.adapter_without_effect": "нет эффекта",
     "gate.bytes_mismatch": "размер на диске",
     "gate.impossible_f1": "невозможная F1",
@@ -92,20 +98,25 @@ SENTENCES = {
         "обучении: {shared_groups} из {groups}"
     ),
     "reason.truncated_targets": (
-        "строк обучения, потерявших конец ответа: {truncated} из {rows} (предел {limit:percent})"
+        "обучающих примеров, потерявших конец ответа: {truncated} из {rows} (предел {limit:percent})"
     ),
-    "reason.all_masked": "строк обучения без обучаемых токенов: {unsupervised} из {rows}",
-    "reason.eos_unsupervised": "строк, где обучается токен конца: {with_end}; необрезанных строк: {whole} из {rows}",
+    "reason.all_masked": "обучающих примеров без токенов в функции потерь: {unsupervised} из {rows}",
+    "reason.eos_unsupervised": (
+        "примеров, где токен конца входит в функцию потерь: {with_end}; необрезанных примеров: {whole} из {rows}"
+    ),
     "reason.parse_failures": "ответов, которые не удалось прочесть: {unparsed} из {items} (предел {limit:percent})",
     "reason.base_changed": "веса базы до обучения {before:hash}, после — {after:hash}",
-    "reason.loss_not_falling": "потери: от {start:score} до {end:score} (средние первой и последней пятой части)",
+    "reason.loss_not_falling": (
+        "функция потерь: от {start:score} до {end:score} (средние первой и последней пятой части)"
+    ),
     "reason.loss_exploding": (
-        "потери: от {start:score} до {end:score} (средние первой и последней пятой части; предел: начальные × {limit})"
+        "функция потерь: от {start:score} до {end:score} (средние первой и последней пятой части; предел: начало × "
+        "{limit})"
     ),
     "reason.adapter_without_effect": "ответов, отличных от ответов базы: {changed} из {items}",
     "reason.bytes_mismatch": (
-        "сохранённые тензоры занимают {tensor_bytes:whole} байт, а параметры ({parameters:whole} по "
-        "{bytes_per_parameter} байта) — {expected:whole}"
+        "сохранённые тензоры занимают {tensor_bytes:whole} Б, а параметры ({parameters:whole} по "
+        "{bytes_per_parameter} Б) — {expected:whole} Б"
     ),
     "reason.impossible_f1": (
         "{metric} ({of}) = {f1:score}, но точность {precision:score} и полнота {recall:score} допускают не больше "
