@@ -163,6 +163,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [(job.state, job.attempts) for job in again.jobs] == [("ok", 1), ("ok", 2), ("ok", 1)]
 
 
+@pytest.mark.slow
 def test_a_job_in_a_process_of_its_own_that_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crash = tmp_path / "sitecustomize.py"  # what a broken driver would do
     crash.write_text(
