@@ -8,6 +8,7 @@ from adapter_exp.comparison.model import Comparison, FailedGate, Group, Refused
 from adapter_exp.report.document import Block, Cell, Column, Paragraph, Section, Table, plain
 from adapter_exp.report.numbers import DASH
 from adapter_exp.report.texts import Texts
+from adapter_exp.report.withheld import gate_name
 
 
 def gates(comparison: Comparison | None, group: Group, t: Texts) -> Section:
@@ -52,7 +53,7 @@ def _gates(failed: Sequence[FailedGate], group: Group, t: Texts) -> Table:
         rows[key] = (first, more + len(members) if known else 0, [*known, *members])
     shown = [
         (
-            Cell(_gate_name(members[0].name, t), strong=True),
+            Cell(gate_name(members[0].name, t), strong=True),
             Cell(plain(members[0].task or DASH)),
             Cell(_who(members, group, t)),
             Cell(t("gates.likewise", reason=reason, number=more) if more else reason),
@@ -66,11 +67,6 @@ def _gates(failed: Sequence[FailedGate], group: Group, t: Texts) -> Table:
 
 def _about(gate: FailedGate) -> tuple[str, str, str]:
     return gate.name, gate.task or "", gate.model or ""
-
-
-def _gate_name(name: str, t: Texts) -> str:
-    key = f"gate.{name}"
-    return t(key) if key in t.sentences else plain(name)
 
 
 def _who(members: Sequence[FailedGate], group: Group, t: Texts) -> str:

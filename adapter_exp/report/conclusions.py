@@ -21,6 +21,7 @@ from adapter_exp.report.document import Block, Bullets, Paragraph, Section, plai
 from adapter_exp.report.next_steps import next_steps
 from adapter_exp.report.numbers import change, exists, interval, percent, score
 from adapter_exp.report.texts import Texts
+from adapter_exp.report.withheld import gate_names, gates_against
 
 TOLD: tuple[Verdict, ...] = ("higher", "lower", "tie", "withheld", "not_measured")
 
@@ -31,7 +32,7 @@ def conclusions(comparison: Comparison, group: Group, t: Texts) -> Section:
         return Section(t("conclusions.title"), (Paragraph(t("conclusions.base_only")),))
     said = [
         _tried(group, t),
-        *(sentence for task in group.tasks for sentence in _task(task, t)),
+        *(sentence for task in group.tasks for sentence in _task(group, task, t)),
         *_same_as_base(group, t),
         *_balance(group, t),
         *_validation(group, t),
@@ -48,7 +49,7 @@ def _tried(group: Group, t: Texts) -> str:
     return t("said.alone" if number == 1 else "said.tried", **counts)
 
 
-def _task(task: TaskComparison, t: Texts) -> Iterable[str]:
+def _task(group: Group, task: TaskComparison, t: Texts) -> Iterable[str]:
     if not task.metrics:
         return
     metric = task.metrics[0]
@@ -57,7 +58,7 @@ def _task(task: TaskComparison, t: Texts) -> Iterable[str]:
     if task.role == "general":
         yield from _kept(task, metric, t)
     if len(metric.rows) > 1:
-        yield from _best(task, metric, t)
+        yield from _best(group, task, metric, t)
 
 
 def _against_base(task: TaskComparison, metric: MetricComparison, t: Texts) -> str:
@@ -83,7 +84,7 @@ def _kept(task: TaskComparison, metric: MetricComparison, t: Texts) -> Iterable[
         yield t("said.no_loss_shown", task=plain(task.name), smallest=score(metric.smallest_difference))
 
 
-def _best(task: TaskComparison, metric: MetricComparison, t: Texts) -> Iterable[str]:
+def _best(group: Group, task: TaskComparison, metric: MetricComparison, t: Texts) -> Iterable[str]:
     role = t(f"said.role_{task.role}", task=plain(task.name))
     rows = {row.configuration: row for row in metric.rows}
     if metric.places:
@@ -94,11 +95,23 @@ def _best(task: TaskComparison, metric: MetricComparison, t: Texts) -> Iterable[
         values = {"names": t.join(names), "metric": plain(metric.name), "score": score(highest.adapted.value)}
         yield t("said.untested", role=role, change=change_text(highest), **values)
     else:
-        yield t("said.withheld", role=role, names=t.join([row.configuration for row in metric.rows]))
-        return
-    withheld = [name for name in metric.unranked if name in rows and rows[name].verdict == "withheld"]
-    if withheld and metric.places:
-        yield t("said.left_out", role=role, names=t.join(withheld))
+        yield t("said.withheld", role=role)
+    yield from _without_place(group, task, metric, t, role)
+
+
+def _without_place(group: Group, task: TaskComparison, metric: MetricComparison, t: Texts, role: str) -> Iterable[str]:
+    """Every configuration without a place is named: those of which gates forbid to claim the best, and the untested."""
+    by_gates: dict[str, list[str]] = {}
+    untested = []
+    for name in metric.unranked:
+        if gates := gates_against(group, name, task.name):
+            by_gates.setdefault(gate_names(gates, t), []).append(name)
+        else:
+            untested.append(name)
+    for gates_told, names in by_gates.items():
+        yield t("said.left_out", role=role, names=t.join(names), gates=gates_told)
+    if untested and any(row.verdict != "not_measured" for row in metric.rows):
+        yield t("said.left_out_untested", role=role, names=t.join(untested))
 
 
 def _first_place(role: str, metric: MetricComparison, rows: dict[str, MetricRow], t: Texts) -> str:
@@ -120,19 +133,23 @@ def _first_place(role: str, metric: MetricComparison, rows: dict[str, MetricRow]
 
 def _same_as_base(group: Group, t: Texts) -> Iterable[str]:
     """Configurations with the base's own number on every metric: the plainest tie of all."""
-    names: dict[int, list[str]] = {}
+    names: dict[tuple[int, str], list[str]] = {}
     for one in group.configurations:
-        changes = [
-            row.change
+        rows = [
+            row
             for task in group.tasks
             for metric in task.metrics
             for row in metric.rows
             if row.configuration == one.name
         ]
-        if changes and all(found is not None and found.value == 0 for found in changes):
-            names.setdefault(len(changes), []).append(one.name)
-    for number, same in names.items():
-        yield t("said.same_as_base", name=t.join(same), numbers=t.count("number", number))
+        if rows and all(row.change is not None and row.change.value == 0 for row in rows):
+            tasks = [task.name for task in group.tasks]
+            names.setdefault(
+                (len(rows), gate_names(gates_against(group, one.name, *tasks, finding="tie"), t)), []
+            ).append(one.name)
+    for (number, gates), same in names.items():
+        told = t("said.same_as_base", name=t.join(same), numbers=t.count("number", number))
+        yield f"{told} {t('said.tie_withheld', gates=gates)}" if gates else told
 
 
 def _balance(group: Group, t: Texts) -> Iterable[str]:
@@ -147,63 +164,63 @@ def _balance(group: Group, t: Texts) -> Iterable[str]:
 
 
 def _best_balance(group: Group, rows: Sequence[tuple[BalanceRow, Estimate]], t: Texts, *, published: bool) -> str:
-    """The highest balance; others whose interval reaches its interval are named, for no test tells them apart."""
+    """The highest balance, and those of which it is not shown that they are below it."""
     best, top = max(rows, key=lambda found: found[1].value)
     shown = percent if published else change
     ends = interval(top, signed=True, relative=published)
+    leaders = [row.configuration for row, one in rows if one.value == top.value]
     values = {
         "special": plain(best.special),
         "general": plain(best.general),
-        "names": t.join([row.configuration for row, one in rows if one.value == top.value]),
+        "names": t.join(leaders),
         "score": f"{shown(top.value)} {ends}".rstrip(),
     }
     said = [t("said.balance" if published else "said.balance_absolute", **values)]
     if top.low is None or top.high is None:
         said.append(t("said.balance_untested"))
     else:
+        others = [(row, row.published_behind if published else row.absolute_behind) for row, _ in rows]
         near = [
             row.configuration
-            for row, one in rows
-            if one.value < top.value and (one.high is None or one.high >= top.low)
+            for row, behind in others
+            if row.configuration not in leaders and (behind is None or behind.high is None or behind.high >= 0)
         ]
         if near:
             said.append(t("said.balance_near", names=t.join(near)))
         if top.low <= 0 <= top.high:
             said.append(t("said.balance_zero"))
-    tasks = [task for task in (best.special, best.general) if _withheld(group, best.configuration, task)]
-    if tasks:
-        said.append(t("said.balance_withheld", tasks=t.join(tasks)))
-    return " ".join(said)
+    return " ".join([*said, *_number_only(group, leaders, (best.special, best.general), t)])
 
 
-def _withheld(group: Group, configuration: str, task: str) -> bool:
-    return any(
-        row.verdict == "withheld"
-        for one in group.tasks
-        if one.name == task
-        for metric in one.metrics[:1]
-        for row in metric.rows
-        if row.configuration == configuration
-    )
+def _number_only(group: Group, names: Sequence[str], tasks: Sequence[str], t: Texts) -> Iterable[str]:
+    """Says so where gates forbid to call what these configurations reached on ``tasks`` good news."""
+    found = [task for task in tasks if any(gates_against(group, name, task) for name in names)]
+    if found:
+        gates = [gate for name in names for gate in gates_against(group, name, *found)]
+        yield t("said.number_only", tasks=t.join(found), gates=gate_names(gates, t))
 
 
 def _validation(group: Group, t: Texts) -> Iterable[str]:
-    """Which configuration validation picks, and what it scored on test: the unflattered number."""
+    """Which configuration validation picks, and what it scored on test: the number without the bias of a choice."""
     for task in group.tasks:
         if task.role != "special" or not task.metrics or len(group.configurations) < 2:
             continue
         metric = task.metrics[0]
         scores = {one.name: _validation_score(one, task.name, metric.name) for one in group.configurations}
         known = {name: value for name, value in scores.items() if value is not None}
-        rows = {row.configuration: row for row in metric.rows}
-        if len(known) < len(scores) or not known.keys() <= rows.keys():
+        if len(known) < len(scores):
             yield t("said.no_validation", task=plain(task.name))
             continue
         best = max(known.values())
         picked = [name for name, value in known.items() if value == best]
+        tests = {row.configuration: score(row.adapted.value) for row in metric.rows if row.configuration in picked}
         values = {"task": plain(task.name), "metric": plain(metric.name), "validation": score(best)}
-        tests = [score(rows[name].adapted.value) for name in picked]
-        yield t("said.validation", names=t.join(picked), test=t.join(tests), **values)
+        said = [t("said.validation", names=t.join(picked), **values)]
+        if tests:
+            said.append(t("said.validation_test", test=t.join([tests[name] for name in picked if name in tests])))
+        if absent := [name for name in picked if name not in tests]:
+            said.append(t("said.validation_untested", names=t.join(absent)))
+        yield " ".join([*said, *_number_only(group, picked, (task.name,), t)])
 
 
 def _validation_score(configuration: Configuration, task: str, metric: str) -> float | None:

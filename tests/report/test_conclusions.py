@@ -54,25 +54,45 @@ def test_the_highest_of_ties_with_the_base_is_not_called_better_than_the_base():
     assert "but not above the base" in alone and "Best on" not in alone
 
 
+def failed(configuration, name, *, task="nerus", model=None) -> FailedGate:
+    """A gate as the comparison holds it: those on an adapter's answers leave ``lower`` as it is."""
+    good_news = name in ("majority", "parse_failures")
+    taken = frozenset({"higher", "tie"} if good_news else {"higher", "lower", "tie"})
+    return FailedGate(configuration, 0, task, model, name, Reason(name), taken)
+
+
 def test_what_gates_withhold_is_no_claim():
     rows = [row("lora", 0.4, "withheld"), row("mlp", 0.5, "withheld")]
-    gate = FailedGate("mlp", 0, "nerus", None, "one_label", Reason("one_label"), frozenset({"higher", "lower", "tie"}))
-    made = group([LORA, MLP], [task(metric(rows, [], unranked=["lora", "mlp"]))], gates=(gate,))
+    gates = (failed("lora", "one_label"), failed("mlp", "one_label"))
+    made = group([LORA, MLP], [task(metric(rows, [], unranked=["lora", "mlp"]))], gates=gates)
     said, following = told(made)
     assert "withheld: mlp (+0.3000) and lora (+0.2000)" in said
     assert "Best on the special task nerus: no claim" in said and "higher" not in said
+    assert "Left out of the ranking on the special task nerus by gates (one label): lora and mlp." in said
     assert following.startswith("nerus: first repair what the gates found (one label)")
     assert "test items would be needed" not in following
 
 
 def test_one_withheld_configuration_is_left_out_of_the_ranking():
     rows = [row("lora", 0.4), row("mlp", 0.5, "withheld")]
-    gate = FailedGate("mlp", 0, "nerus", "adapted", "majority", Reason("majority"), frozenset({"higher", "tie"}))
-    made = group([LORA, MLP], [task(metric(rows, [["lora"]], unranked=["mlp"]))], gates=(gate,))
+    gates = (failed("mlp", "majority", model="adapted"),)
+    made = group([LORA, MLP], [task(metric(rows, [["lora"]], unranked=["mlp"]))], gates=gates)
     said, following = told(made)
     assert "only lora has a place" in said and "compared with no other" in said and "Best on" not in said
-    assert "Left out of the ranking on the special task nerus by gates: mlp" in said
+    assert "Left out of the ranking on the special task nerus by gates (trivial answer): mlp" in said
     assert "nerus: look into mlp before running more like it (gates: trivial answer)" in following
+
+
+def test_a_loss_that_gates_leave_standing_still_has_no_place():
+    """A majority gate takes away that mlp is better; that it is worse is told."""
+    rows = [row("lora", 0.4), row("mlp", 0.1, "lower"), row("dora", 0.3)]
+    untested = replace(rows[2], test=None, verdict="not_measured", finding="not_measured")
+    found = metric([*rows[:2], untested], [["lora"]], unranked=["mlp", "dora"])
+    gates = (failed("mlp", "majority", model="adapted"),)
+    said, _ = told(group([LORA, MLP, DORA], [task(found)], gates=gates))
+    assert "lower: mlp (-0.1000)" in said
+    assert "Left out of the ranking on the special task nerus by gates (trivial answer): mlp." in said
+    assert "Without a place on the special task nerus, because no test could be made: dora." in said
 
 
 def test_figures_without_tests_are_only_the_highest_figures():
@@ -89,6 +109,10 @@ def test_equal_figures_everywhere_are_a_tie_with_the_base():
     general = task(metric([row("lora", 0.2, "withheld")], [], name="accuracy"), name="terra", role="general")
     said, _ = told(group([LORA], [task(metric([same], [["lora"]])), general]))
     assert "lora against the base: a tie. Of 2 numbers, all are equal to the base's." in said
+    assert "withhold this finding" not in said
+    gates = (failed("lora", "equals_base", task=None, model="adapted"),)
+    doubtful, _ = told(group([LORA], [task(metric([same], [["lora"]])), general], gates=gates))
+    assert "are equal to the base's. Gates withhold this finding of a tie: equals the base." in doubtful
     changed = group([LORA], [task(metric([same], [["lora"]])), task(metric([row("lora", 0.3)], [["lora"]]), name="x")])
     assert "against the base: a tie. Of" not in told(changed)[0]
 
@@ -100,22 +124,34 @@ def test_no_forgetting_shown_is_not_told_as_no_forgetting():
 
 
 @pytest.mark.parametrize(
-    ("second", "expected"),
-    [(Estimate(0.5, 0.3, 0.7), "The intervals of lora reach into its interval"), (Estimate(0.1, 0.0, 0.2), None)],
+    ("behind", "shown"),
+    [
+        (Estimate(-0.3, -0.5, -0.1), True),  # although their own intervals overlap
+        (Estimate(-0.3, -0.7, 0.1), False),
+        (Estimate(-0.3), False),
+        (None, False),
+    ],
 )
-def test_the_best_balance_names_what_its_interval_does_not_part(second, expected):
+def test_the_best_balance_names_what_is_not_shown_to_be_below_it(behind, shown):
     made = two(row("lora", 0.3), row("mlp", 0.5), [["mlp"], ["lora"]])
-    rows = (balance("lora", second), balance("mlp", Estimate(0.8, 0.6, 1.0)))
-    said, _ = told(replace(made, balance=rows))
+    lora = replace(balance("lora", Estimate(0.5, 0.3, 0.7)), published_behind=behind)
+    said, _ = told(replace(made, balance=(lora, balance("mlp", Estimate(0.8, 0.6, 1.0)))))
     assert "Highest balance score (nerus and terra): mlp, +80.00% [+60.00%, +100.00%]." in said
-    assert (expected in said) if expected else ("reach into" not in said)
+    assert ("It is not shown that these are below it: lora." in said) is not shown
 
 
 def test_a_balance_without_interval_or_under_gates_is_a_number_only():
-    made = two(row("lora", 0.3), row("mlp", 0.5, "withheld"), [["lora"]])
-    said, _ = told(replace(made, balance=(balance("lora", Estimate(0.0)), balance("mlp", Estimate(0.2256)))))
-    assert "mlp, +22.56%." in said and "order of balance scores is not tested" in said
-    assert "Gates withhold findings on nerus, so this is a number and no claim" in said
+    """A verdict ``lower`` stands under a majority gate, but a balance is good news."""
+    made = two(row("lora", 0.3), row("mlp", 0.5), [["mlp"], ["lora"]])
+    balances = (balance("lora", Estimate(0.0)), balance("mlp", Estimate(0.2256)))
+    general = task(metric([row("mlp", 0.1, "lower")], [], unranked=["mlp"]), name="terra", role="general")
+    made = replace(made, balance=balances, tasks=(*made.tasks, general))
+    said, _ = told(made)
+    assert "mlp, +22.56%." in said and "order of balance scores is not tested" in said and "no claim" not in said
+    gated, _ = told(replace(made, gates=(failed("mlp", "majority", task="terra", model="adapted"),)))
+    assert "Gates withhold findings on terra (trivial answer), so this is a number and no claim" in gated
+    of_another, _ = told(replace(made, gates=(failed("lora", "majority", task="terra", model="adapted"),)))
+    assert "no claim" not in of_another
 
 
 def test_a_base_of_0_leaves_the_absolute_sum():
@@ -138,7 +174,12 @@ def test_the_choice_on_validation_is_told_with_its_own_test_score():
     lora, mlp = configuration("lora", validation=0.7), configuration("mlp", validation=0.6)
     found = metric([row("lora", 0.4), row("mlp", 0.5)], [["mlp"], ["lora"]])
     said, _ = told(group([lora, mlp], [task(found)]))
-    assert "Chosen on validation (nerus, micro_f1 0.7000): lora. Its score on test, free of the choice: 0.4000." in said
+    assert "Chosen on validation (nerus, micro_f1 0.7000): lora. Score on test, free of the choice: 0.4000." in said
+    assert "no claim" not in said
+    gated, _ = told(group([lora, mlp], [task(found)], gates=(failed("lora", "overlap"),)))
+    assert "0.4000. Gates withhold findings on nerus (overlap), so this is a number and no claim." in gated
+    absent, _ = told(group([lora, mlp], [task(metric([row("mlp", 0.5)], [["mlp"]]))]))
+    assert "Chosen on validation (nerus, micro_f1 0.7000): lora. Without a score on test: lora." in absent
     missing, _ = told(group([lora, MLP], [task(found)]))
     assert "no choice on validation can be shown" in missing
 

@@ -241,21 +241,20 @@ SENTENCES = ru_reasons.SENTENCES | {
     "said.untested": (
         "Проверить {role} ничего нельзя. Самое высокое число: {names}, {metric} {score}, изменение {change}."
     ),
-    "said.withheld": (
-        "О лучшем результате {role} сказать нечего. Без места, так как вывод снят проверкой или теста нет: {names}."
-    ),
-    "said.left_out": "Не получили места {role} из-за проверок: {names}.",
+    "said.withheld": "О лучшем результате {role} сказать нечего.",
+    "said.left_out": "Не получили места {role} из-за проверок ({gates}): {names}.",
+    "said.left_out_untested": "Не получили места {role}, так как тест невозможен: {names}.",
     "said.same_as_base": "{name} против базы — ничья. Сравнено: {numbers}, все равны числам базы.",
+    "said.tie_withheld": "Этот вывод о ничьей снят проверками: {gates}.",
     "said.balance": "Самый высокий баланс ({special} и {general}): {names}, {score}.",
     "said.balance_absolute": "Самая большая сумма абсолютных изменений ({special} и {general}): {names}, {score}.",
     "said.balance_untested": "Интервала у него нет, так что порядок балансов не проверен.",
-    "said.balance_near": "С его интервалом пересекаются интервалы следующих: {names}; этот порядок не подтверждён.",
+    "said.balance_near": "Не подтверждено, что ниже него следующие: {names}.",
     "said.balance_zero": "Интервал содержит 0.",
-    "said.balance_withheld": "Проверки снимают выводы на задачах: {tasks}; это число, а не утверждение.",
-    "said.validation": (
-        "Выбор на валидации ({task}, {metric} {validation}): {names}. Результат на тесте (в выборе тест не "
-        "участвовал): {test}."
-    ),
+    "said.number_only": "Проверки ({gates}) снимают выводы на задачах: {tasks}; это число, а не утверждение.",
+    "said.validation": "Выбор на валидации ({task}, {metric} {validation}): {names}.",
+    "said.validation_test": "Результат на тесте (в выборе тест не участвовал): {test}.",
+    "said.validation_untested": "Результата на тесте нет: {names}.",
     "said.no_validation": (
         "Не у всех запусков на задаче {task} есть оценка на валидации, поэтому выбора на валидации нет."
     ),
