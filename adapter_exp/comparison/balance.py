@@ -49,10 +49,11 @@ def _changes(evidence: TaskEvidence, metric: str) -> dict[str, _Change]:
     found: dict[str, _Change] = {}
     for row in comparison.rows:
         models, name = evidence.models, row.configuration
-        if models is None or name not in models.adapted or models.scores.documents == 1:
+        tested = evidence.tests.get(metric)
+        if models is None or tested is None or name not in models.adapted or models.scores.documents == 1:
             found[name] = _Change(row, None, None)
             continue
-        drawn = evidence.tests[metric].resampled
+        drawn = tested.resampled
         before = drawn[models.own_base[name]]
         found[name] = _Change(row, before, drawn[models.adapted[name]] - before)
     return found

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapter_exp.comparison.model import Configuration, Reason, Refused, Run
+from adapter_exp.comparison.model import Configuration, Refused, Run, reason
+from adapter_exp.comparison.scores import ADAPTED, BASE, quantization_of
 from adapter_exp.config import parse_config
 from adapter_exp.errors import UserError
 
@@ -26,7 +27,7 @@ def configurations(runs: Sequence[Run]) -> tuple[list[Configuration], tuple[str,
     Returns:
         configurations in the order of their first runs, without base models alone (``adapter=none``); the dotted keys
         that vary between them; and the second of two runs of one configuration and seed, refused as ``same_run``
-        (``folder`` of the first, ``equal``: whether both gave the same answers).
+        or, where it scored otherwise, ``same_run_other_scores`` (``folder`` of the first, ``seed``).
     """
     found: dict[str, list[Run]] = {}
     flat: dict[str, dict[str, Any]] = {}
@@ -47,7 +48,7 @@ def configurations(runs: Sequence[Run]) -> tuple[list[Configuration], tuple[str,
         Configuration(
             name,
             str(flat[key].get(KIND)),
-            str(found[key][0].record["model"].get("quantization") or "none"),
+            quantization_of(found[key][0]),
             {axis: flat[key][axis] for axis in varying if axis in flat[key]},
             tuple(sorted(found[key], key=lambda run: int(run.record["seed"]))),
         )
@@ -57,13 +58,16 @@ def configurations(runs: Sequence[Run]) -> tuple[list[Configuration], tuple[str,
 
 
 def _same_run(run: Run, twin: Run) -> Refused:
-    equal = run.record["evaluation"].get("adapted") == twin.record["evaluation"].get("adapted")
-    text = (
-        f"same configuration and seed ({run.record['seed']}) as {twin.folder}, "
-        f"{'with the same scores' if equal else 'but with other scores'}; only the first is counted"
-    )
-    values = {"folder": str(twin.folder), "seed": run.record["seed"], "equal": equal, "text": text}
-    return Refused(run.folder, Reason("same_run", values))
+    seed = run.record["seed"]
+    values = {"folder": str(twin.folder), "seed": seed}
+    same = f"same configuration and seed ({seed}) as {twin.folder}"
+    # A base alone has no adapted model, and the base's scores are all there is to compare.
+    if all(run.record["evaluation"].get(model) == twin.record["evaluation"].get(model) for model in (BASE, ADAPTED)):
+        return Refused(
+            run.folder, reason("same_run", f"{same}, with the same scores; only the first is counted", **values)
+        )
+    text = f"{same}, but with other scores; only the first is counted"
+    return Refused(run.folder, reason("same_run_other_scores", text, **values))
 
 
 def _values(run: Run) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from adapter_exp.comparison.groups import checkpoint_of
-from adapter_exp.comparison.model import Configuration, Reason, Run
+from adapter_exp.comparison.model import Configuration, Reason, Run, reason
 from adapter_exp.comparison.scores import ADAPTED, BASE, quantization_of, recorded
 from adapter_exp.comparison.significance import flips_for
 from adapter_exp.comparison.task_comparison import Settings, TaskEvidence
@@ -67,7 +67,8 @@ def warnings(
     ``versions_differ`` (``library``, ``values``), ``commits_differ`` and ``devices_differ`` and ``dtypes_differ``
     (``values``), ``one_seed`` (``configurations``), ``seeds_differ`` (``seeds`` by configuration), ``base_differs``
     (``task``, ``quantization``, ``runs``), ``task_missing`` (``task``, ``configuration``), ``metric_missing`` and
-    ``metric_not_finite`` (``task``, ``metric``, ``configuration``, ``seeds``), ``few_documents`` (``task``,
+    ``metric_not_finite`` (``task``, ``metric``, ``configuration``, ``seeds``), ``base_missing`` (``task``,
+    ``configuration``, ``seeds``), ``metric_unknown`` (``task``, ``metric``), ``few_documents`` (``task``,
     ``documents``), ``coarse_p`` (``task``, ``comparisons``, ``flips``), ``base_only`` (no configuration).
     """
     found = [
@@ -77,7 +78,7 @@ def warnings(
         *(reason for one in tasks for reason in _task_warnings(one, configurations, runs, settings)),
     ]
     if not configurations:
-        found.append(_reason("base_only", "only base models were scored; there is nothing to compare them with"))
+        found.append(reason("base_only", "only base models were scored; there is nothing to compare them with"))
     return tuple(found)
 
 
@@ -109,27 +110,25 @@ def _budget_warnings(facts: Mapping[str, Any]) -> Iterator[Reason]:
         values = {one["configuration"]: one[key] for one in facts["budgets"] if one[key] is not None}
         if values and max(values.values()) > (1 + _SAME_TOKENS * (key == "tokens")) * min(values.values()):
             low, high = min(values.values()), max(values.values())
-            yield _reason("budget_differs", f"{key} of training: from {low:g} to {high:g}", key=key, values=values)
+            yield reason("budget_differs", f"{key} of training: from {low:g} to {high:g}", key=key, values=values)
     rates = facts["learning_rates"]
     if len({tuple(tried) for tried in rates.values()}) > 1:
         told = "; ".join(f"{kind}: {', '.join(f'{rate:g}' for rate in tried)}" for kind, tried in rates.items())
-        yield _reason(
-            "learning_rate_effort", f"kinds were not tried with the same learning rates ({told})", rates=rates
-        )
+        yield reason("learning_rate_effort", f"kinds were not tried with the same learning rates ({told})", rates=rates)
 
 
 def _setting_warnings(facts: Mapping[str, Any]) -> Iterator[Reason]:
     for library, values in facts["versions"].items():
         if len(values) > 1:
             text = f"runs used different versions of {library}: {', '.join(values)}"
-            yield _reason("versions_differ", text, library=library, values=values)
+            yield reason("versions_differ", text, library=library, values=values)
     for code, key, what in (
         ("commits_differ", "commits", "states of the program"),
         ("devices_differ", "devices", "devices"),
         ("dtypes_differ", "compute_dtypes", "number formats"),
     ):
         if len(facts[key]) > 1:
-            yield _reason(code, f"runs used different {what}: {', '.join(facts[key])}", values=facts[key])
+            yield reason(code, f"runs used different {what}: {', '.join(facts[key])}", values=facts[key])
 
 
 def _seed_warnings(configurations: Sequence[Configuration]) -> Iterator[Reason]:
@@ -137,10 +136,10 @@ def _seed_warnings(configurations: Sequence[Configuration]) -> Iterator[Reason]:
     single = [name for name, values in seeds.items() if len(values) == 1]
     if single:
         text = f"one seed only, so the spread between seeds is unknown: {', '.join(single)}"
-        yield _reason("one_seed", text, configurations=single)
+        yield reason("one_seed", text, configurations=single)
     if len(set(seeds.values())) > 1:
         told = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in seeds.items())
-        yield _reason("seeds_differ", f"configurations do not have the same seeds ({told})", seeds=seeds)
+        yield reason("seeds_differ", f"configurations do not have the same seeds ({told})", seeds=seeds)
 
 
 def _task_warnings(
@@ -153,20 +152,17 @@ def _task_warnings(
     for one in configurations:
         if one not in scored:
             text = f"{one.name} was not scored on {task.name} with every seed, so it is left out there"
-            yield _reason("task_missing", text, task=task.name, configuration=one.name)
-    for metric in task.metrics:
-        for one in scored:
-            if one.name not in evidence.available[metric.name]:
-                yield _metric_warning(task.name, metric.name, one)
+            yield reason("task_missing", text, task=task.name, configuration=one.name)
+    yield from _metric_warnings(evidence, scored)
     if models is None:
         return
     for quantization, count in models.unequal.items():
         total = sum(quantization_of(run) == quantization and (task.name, BASE) in run.predictions for run in runs)
         text = f"{task.name}: the base ({quantization}) answered differently in {count} of {total} runs; averaged"
-        yield _reason("base_differs", text, task=task.name, quantization=quantization, runs=count, total=total)
+        yield reason("base_differs", text, task=task.name, quantization=quantization, runs=count, total=total)
     if models.scores.documents < FEW_DOCUMENTS:
         text = f"{task.name}: {models.scores.documents} documents are few for an interval; take it as too narrow"
-        yield _reason("few_documents", text, task=task.name, documents=models.scores.documents)
+        yield reason("few_documents", text, task=task.name, documents=models.scores.documents)
     yield from _coarse(evidence, settings)
 
 
@@ -177,7 +173,29 @@ def _coarse(evidence: TaskEvidence, settings: Settings) -> Iterator[Reason]:
     if pairs / (flips + 1) > settings.alpha:
         name = evidence.task.name
         text = f"{name}: {pairs} pairs are too many for {flips} permutations to tell any apart; compare fewer runs"
-        yield _reason("coarse_p", text, task=name, comparisons=pairs, flips=flips)
+        yield reason("coarse_p", text, task=name, comparisons=pairs, flips=flips)
+
+
+def _metric_warnings(evidence: TaskEvidence, scored: Sequence[Configuration]) -> Iterator[Reason]:
+    """What a task's tables lack: rows of a configuration, one metric of it, or the test of a metric."""
+    task = evidence.task.name
+    for one in scored:
+        without = [int(run.record["seed"]) for run in one.runs if task not in run.record["evaluation"].get(BASE, {})]
+        if without:  # told once, not once for each metric
+            text = (
+                f"{task}: {one.name} has no scores of the base (seeds {', '.join(map(str, without))}), so no rows there"
+            )
+            yield reason("base_missing", text, task=task, configuration=one.name, seeds=without)
+            continue
+        for metric in evidence.task.metrics:
+            if one.name not in evidence.available[metric.name]:
+                yield _metric_warning(task, metric.name, one)
+    if evidence.models is None:
+        return
+    for metric in evidence.task.metrics:
+        if metric.name not in evidence.tests:
+            text = f"{task}: {metric.name} is not one of the task's metrics, so it has no interval and no test"
+            yield reason("metric_unknown", text, task=task, metric=metric.name)
 
 
 def _metric_warning(task: str, metric: str, one: Configuration) -> Reason:
@@ -194,8 +212,4 @@ def _metric_warning(task: str, metric: str, one: Configuration) -> Reason:
         f"{task}: {one.name} {'lacks' if missing else 'has no finite'} {metric} "
         f"(seeds {', '.join(map(str, entries))}), so it has no row there"
     )
-    return _reason(code, text, task=task, metric=metric, configuration=one.name, seeds=list(entries))
-
-
-def _reason(code: str, text: str, **values: Any) -> Reason:
-    return Reason(code, values | {"text": text})
+    return reason(code, text, task=task, metric=metric, configuration=one.name, seeds=list(entries))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from adapter_exp.comparison.model import Reason, Run
+from adapter_exp.comparison.model import Reason, Run, reason
 from adapter_exp.comparison.tasks import task_settings
 
 _DATA_KEYS = frozenset({"path", "max_train", "max_validation", "max_eval", "split_seed", "min_chars", "max_chars"})
@@ -33,39 +33,48 @@ class TaskFacts:
     settings: Mapping[str, Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunGroup:
     """Comparable runs, and what they share."""
 
     checkpoint: str
     imported: str | None
-    tasks: dict[str, TaskFacts]
-    runs: list[Run]
+    tasks: Mapping[str, TaskFacts]
+    runs: tuple[Run, ...]
 
 
 def comparable_groups(runs: Sequence[Run]) -> tuple[list[list[Run]], list[Reason]]:
-    """Split ``runs`` into groups that can be compared.
+    """Split ``runs`` into groups that can be compared; which ones does not depend on the order of the runs.
 
-    A run joins the first group that has the same base checkpoint and agrees on every task that both were scored on, of
-    which there must be one. Quantisation, precision and device do not split.
+    Two groups are one when they have the same base checkpoint and agree on every task that both were scored on, of
+    which there must be one. A run that was scored on several tasks so joins runs that were scored on one of them each.
+    A run that fits two groups which contradict each other joins the one whose core of alike runs has more tasks, then
+    more runs. Quantisation, precision and device do not split.
 
     Returns:
         the groups, in the order of their first runs, and for each group after the first how it differs from the first:
         ``other_checkpoint``, ``other_source`` (imported figures), ``other_tasks``, ``other_role``, ``other_items``,
         ``other_documents``, ``other_prompts``, ``other_settings``.
     """
+    alike: dict[str, RunGroup] = {}
+    for one in map(_alone, runs):
+        key = _key(one)
+        alike[key] = replace(one, runs=(alike[key].runs if key in alike else ()) + one.runs)
     groups: list[RunGroup] = []
-    for run in runs:
-        alone = _alone(run)
-        home = next((group for group in groups if _difference(group, alone) is None), None)
-        if home is None:
-            groups.append(alone)
-        else:
-            home.runs.append(run)
-            home.tasks = alone.tasks | home.tasks
-    reasons = [_difference(groups[0], other) for other in groups[1:]]
-    # A later group differs from the first, or its first run would have joined that one.
-    return [group.runs for group in groups], [reason for reason in reasons if reason is not None]
+    for key in sorted(alike, key=lambda key: (-len(alike[key].tasks), -len(alike[key].runs), key)):
+        joined = alike[key]
+        position = len(groups)
+        # What was joined may itself be the link between groups that had no task in common.
+        while (home := next((group for group in groups if _difference(group, joined) is None), None)) is not None:
+            position = groups.index(home)
+            groups.remove(home)
+            joined = replace(joined, tasks={**joined.tasks, **home.tasks}, runs=home.runs + joined.runs)
+        groups.insert(position, joined)
+    place = {id(run): number for number, run in enumerate(runs)}
+    ordered = [replace(one, runs=tuple(sorted(one.runs, key=lambda run: place[id(run)]))) for one in groups]
+    ordered.sort(key=lambda one: place[id(one.runs[0])])
+    reasons = (_difference(ordered[0], other) for other in ordered[1:])
+    return [list(group.runs) for group in ordered], [reason for reason in reasons if reason is not None]
 
 
 def checkpoint_of(run: Run) -> str:
@@ -78,7 +87,13 @@ def _alone(run: Run) -> RunGroup:
     imported = str((run.record.get("imported") or {}).get("source", "")) if run.imported else None
     scored = {task for model in ("base", "adapted") for task in run.record["evaluation"].get(model, {})}
     tasks = {task: _task_facts(run, task) for task in sorted(scored)}
-    return RunGroup(checkpoint_of(run), imported, tasks, [run])
+    return RunGroup(checkpoint_of(run), imported, tasks, (run,))
+
+
+def _key(one: RunGroup) -> str:
+    """Equal for runs that share all facts, and nothing to do with where they lie."""
+    facts = {task: vars(found) for task, found in one.tasks.items()}
+    return json.dumps([one.checkpoint, one.imported, facts], sort_keys=True)
 
 
 def _task_facts(run: Run, task: str) -> TaskFacts:
@@ -101,17 +116,17 @@ def _difference(first: RunGroup, other: RunGroup) -> Reason | None:
     """Why ``other`` cannot be compared with ``first``; None where it can."""
     if first.imported != other.imported:
         source = first.imported if first.imported is not None else other.imported
-        return _reason("other_source", f"figures imported from {source} are not of the same items", source=source)
+        return reason("other_source", f"figures imported from {source} are not of the same items", source=source)
     if first.checkpoint != other.checkpoint:
         name, another = (group.runs[0].record["model"].get("name") for group in (first, other))
         sha, other_sha = first.checkpoint[:_SHOWN], other.checkpoint[:_SHOWN]
         text = f"another base checkpoint: {another} ({other_sha}), not {name} ({sha})"
         hashes = {"checkpoint": sha, "other_checkpoint": other_sha}
-        return _reason("other_checkpoint", text, model=name, other=another, **hashes)
+        return reason("other_checkpoint", text, model=name, other=another, **hashes)
     shared = sorted(first.tasks.keys() & other.tasks.keys())
     if not shared:
         tasks, others = ", ".join(first.tasks), ", ".join(other.tasks)
-        return _reason("other_tasks", f"scored on {others}, not on {tasks}", tasks=tasks, other=others)
+        return reason("other_tasks", f"scored on {others}, not on {tasks}", tasks=tasks, other=others)
     found = (_task_difference(task, first.tasks[task], other.tasks[task]) for task in shared)
     return next((reason for reason in found if reason is not None), None)
 
@@ -119,27 +134,23 @@ def _difference(first: RunGroup, other: RunGroup) -> Reason | None:
 def _task_difference(task: str, first: TaskFacts, other: TaskFacts) -> Reason | None:
     if first.role != other.role:
         text = f"{task} is a {other.role} task here, a {first.role} task there"
-        return _reason("other_role", text, task=task, role=first.role, other=other.role)
+        return reason("other_role", text, task=task, role=first.role, other=other.role)
     if first.items is None or other.items is None:
         return None  # no items are known: what there is are figures, and they get no test
     hashes, others = ({item for item, _ in items} for items in (first.items, other.items))
     if hashes != others:
         text = f"{task}: other items ({len(others)}, not {len(hashes)}; {len(hashes & others)} in common)"
         counts = {"items": len(hashes), "other": len(others), "common": len(hashes & others)}
-        return _reason("other_items", text, task=task, **counts)
+        return reason("other_items", text, task=task, **counts)
     for key in sorted(first.settings.keys() | other.settings.keys()):
         left, right = first.settings.get(key), other.settings.get(key)
         if left != right:
             text = f"{task}: {key} is {right!r}, not {left!r}"
-            return _reason("other_settings", text, task=task, key=key, value=left, other=right)
+            return reason("other_settings", text, task=task, key=key, value=left, other=right)
     if first.items != other.items:
         changed = sum(a != b for a, b in zip(first.items, other.items, strict=True))
         text = f"{task}: the prompts differ as token ids ({changed} of {len(hashes)} items)"
-        return _reason("other_prompts", text, task=task, changed=changed, items=len(hashes))
+        return reason("other_prompts", text, task=task, changed=changed, items=len(hashes))
     if first.documents != other.documents:
-        return _reason("other_documents", f"{task}: items belong to other documents", task=task)
+        return reason("other_documents", f"{task}: items belong to other documents", task=task)
     return None
-
-
-def _reason(code: str, text: str, **values: Any) -> Reason:
-    return Reason(code, values | {"text": text})

@@ -37,6 +37,11 @@ class Reason:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
+def reason(code: str, text: str, **values: Any) -> Reason:
+    """A reason with its English ``text`` among the values."""
+    return Reason(code, values | {"text": text})
+
+
 @dataclass(frozen=True)
 class Run:
     """One run as read from its folder.

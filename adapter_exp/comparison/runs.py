@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from adapter_exp.comparison.model import Reason, Refused, Run
+from adapter_exp.comparison.model import Refused, Run, reason
 from adapter_exp.comparison.tasks import metrics_of, task_of
 from adapter_exp.errors import UserError
 from adapter_exp.evaluation.predictions import Prediction, read_predictions
+from adapter_exp.resume import LOCK_FILE
 from adapter_exp.sweep.ledger import LEDGER_FILE, Ledger
 from adapter_exp.tracking.record import RECORD_FILE, RecordData, load_record
 from adapter_exp.tracking.schema import SCHEMA_VERSION
+from adapter_exp.training.checkpoints import FOLDER as CHECKPOINTS_FOLDER
 
 PREDICTIONS_FOLDER = "predictions"
 MODELS = ("base", "adapted")
 
+_RUN_TRACES = (PREDICTIONS_FOLDER, CHECKPOINTS_FOLDER, LOCK_FILE, "adapter", ".hydra")
 _ROUNDING = 1e-6  # a metric of the record and the same from the predictions may differ by so much
 
 
@@ -29,7 +32,7 @@ class _RefusedError(Exception):
 
     def __init__(self, code: str, text: str, **values: Any) -> None:
         super().__init__(text)
-        self.reason = Reason(code, values | {"text": text})
+        self.reason = reason(code, text, **values)
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[Refused]]:
@@ -40,11 +43,11 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[Refused]]:
 
     Returns:
         the runs, in the order given and by number within a sweep, and what was refused. Reasons: ``no_folder``,
-        ``no_runs``, ``no_record`` (``state``), ``record_damaged``, ``record_schema`` (``found``, ``wanted``),
-        ``record_invalid``, ``not_finished`` (``status``, ``error``), ``nothing_scored``, ``predictions_missing``
-        (``file``), ``predictions_damaged`` (``file``), ``duplicate_items``, ``items_differ`` (``task``, ``item``),
-        ``task_unknown``, ``metrics_differ`` (``task``, ``model``, ``metric``, ``record``, ``predictions``),
-        ``same_folder``.
+        ``no_runs``, ``no_record`` (``state``), ``record_damaged`` (``detail``), ``record_schema`` (``found``,
+        ``wanted``), ``record_invalid``, ``not_finished`` (``status``, ``error``), ``nothing_scored``,
+        ``predictions_missing`` (``file``), ``predictions_damaged`` (``file``, ``detail``), ``duplicate_items``
+        (``file``), ``items_differ`` (``task``, ``item``, ``count``), ``task_unknown`` (``task``, ``detail``),
+        ``metrics_differ`` (``task``, ``model``, ``metric``, ``record``, ``predictions``), ``same_folder``.
 
     Raises:
         UserError: if no run is left to compare; one line for each refused folder.
@@ -53,10 +56,10 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[Refused]]:
     refused: list[Refused] = []
     seen: set[Path] = set()
     for path in paths:
-        for folder, reason in _run_folders(path):
+        for folder, fault in _run_folders(path):
             try:
-                if reason is not None:
-                    raise reason
+                if fault is not None:
+                    raise fault
                 if folder.resolve() in seen:
                     raise _RefusedError("same_folder", "named twice; read once")
                 seen.add(folder.resolve())
@@ -83,18 +86,31 @@ def _run_folders(path: Path) -> Iterator[tuple[Path, _RefusedError | None]]:
         yield path, None
         return
     states = {job.number: job.state for job in Ledger(path).jobs()} if (path / LEDGER_FILE).is_file() else {}
-    numbered = {int(child.name): child for child in path.iterdir() if child.is_dir() and child.name.isdigit()}
-    jobs = {number: path / str(number) for number in states} | numbered
-    others = sorted(child for child in path.iterdir() if (child / RECORD_FILE).exists())
-    folders = [jobs[number] for number in sorted(jobs)] + [child for child in others if child not in jobs.values()]
-    if not folders:
+    folders: dict[Path, str] = {path / str(number): state for number, state in states.items()}
+    for child in path.iterdir():
+        if child.is_dir() and (child.name.isdecimal() or (child / RECORD_FILE).exists() or _looks_like_a_run(child)):
+            folders.setdefault(child, "unknown")
+    if not folders and _looks_like_a_run(path):
+        yield path, _no_record("unknown")
+    elif not folders:
         yield path, _RefusedError("no_runs", f"holds no run: neither {RECORD_FILE} nor folders with one")
-    for folder in folders:
-        if (folder / RECORD_FILE).exists():
-            yield folder, None
-        else:
-            state = states.get(int(folder.name), "unknown")
-            yield folder, _RefusedError("no_record", f"has no {RECORD_FILE} (job {state})", state=state)
+    for folder in sorted(folders, key=_by_number):
+        yield folder, None if (folder / RECORD_FILE).exists() else _no_record(folders[folder])
+
+
+def _looks_like_a_run(folder: Path) -> bool:
+    """Whether a run was here, even if its record is gone; a sweep's own folder is none."""
+    return any((folder / name).exists() for name in _RUN_TRACES) and not (folder / LEDGER_FILE).exists()
+
+
+def _no_record(state: str) -> _RefusedError:
+    return _RefusedError("no_record", f"has no {RECORD_FILE} (state of the job: {state})", state=state)
+
+
+def _by_number(folder: Path) -> tuple[bool, int, str]:
+    """Numbered folders first, by number; then the others by name."""
+    name = folder.name
+    return (False, int(name), name) if name.isdecimal() else (True, 0, name)
 
 
 def _read_run(folder: Path) -> Run:
@@ -126,7 +142,8 @@ def _read_record(folder: Path) -> RecordData:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _RefusedError("record_damaged", f"{RECORD_FILE} is cut short or damaged ({error})") from None
+        text = f"{RECORD_FILE} is cut short or damaged ({error})"
+        raise _RefusedError("record_damaged", text, detail=str(error)) from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:
         text = f"{RECORD_FILE} is of schema {version}, this version reads {SCHEMA_VERSION} only"
@@ -145,9 +162,13 @@ def _read_rows(file: Path, task: str, model: str) -> tuple[Prediction, ...]:
     try:
         rows = tuple(read_predictions(file))
     except UserError as error:
-        raise _RefusedError("predictions_damaged", str(error).replace(str(file), name), file=name) from None
+        text = str(error).replace(str(file), name)
+        raise _RefusedError(
+            "predictions_damaged", text, file=name, detail=text.removeprefix(f"{name}:").strip()
+        ) from None
     if not rows:
-        raise _RefusedError("predictions_damaged", f"{name}: holds no items", file=name)
+        text = f"{name}: holds no items"
+        raise _RefusedError("predictions_damaged", text, file=name, detail="holds no items")
     if len({row.item_hash for row in rows}) < len(rows):
         text = f"{name}: an item stands in it twice; evaluate again"
         raise _RefusedError("duplicate_items", text, file=name)
@@ -174,7 +195,7 @@ def _check_metrics(record: RecordData, task: str, model: str, rows: Sequence[Pre
     try:
         found = metrics_of(task_of(record, task), rows)
     except UserError as error:
-        raise _RefusedError("task_unknown", str(error), task=task) from None
+        raise _RefusedError("task_unknown", str(error), task=task, detail=str(error)) from None
     for metric, entry in record["evaluation"][model][task].items():
         value, again = entry["value"], found.get(metric)
         if (

@@ -74,7 +74,8 @@ def compare_models(
         scores: of all models, on the same items.
         families: comparisons (first, second model) that are corrected together, once for each metric: all
             configurations against their bases, all pairs of configurations.
-        available: by metric, the models that have it, shape (models,); all models have a metric that is not named.
+        available: by metric, the models that have it, shape (models,); all models have a metric that is not named. A
+            metric that ``aggregate`` does not compute is left out.
         resamples: draws of the bootstrap, and flips of the permutation test. So many flips are added, up to 50,000,
             that the largest family can be decided at all: p cannot be below 1 / (flips + 1).
 
@@ -136,6 +137,8 @@ def _p_values(
         return dict.fromkeys(scores.metrics(aggregate), np.array([]))
     p = sign_flip_p(aggregate, scores, pairs, flips=flips, seed=seed)
     for name, models in available.items():
+        if name not in p:  # named, but the task computes no such metric
+            continue
         missing = [not (models[first] and models[second]) for first, second in pairs]
         p[name] = np.where(missing, math.nan, p[name])
     return p

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 import shutil
 
@@ -13,6 +14,7 @@ from comparison.simulated import LORA, MLP, change_record, task, write_run
 from adapter_exp.comparison.balance import f1_metric
 from adapter_exp.comparison.compare import compare_runs
 from adapter_exp.comparison.gates import pair_verdict, verdict
+from adapter_exp.comparison.groups import comparable_groups
 from adapter_exp.comparison.places import places
 from adapter_exp.comparison.runs import read_runs
 from adapter_exp.evaluation.predictions import read_predictions, write_predictions
@@ -206,6 +208,39 @@ def test_other_bases_items_and_prompts_are_split(tmp_path):
         (w.values["task"], w.values["configuration"]) for w in comparison.groups[0].warnings if w.code == "task_missing"
     ]
     assert missing == [("nerus", "mlp hidden_dim=4"), ("terra", "mlp hidden_dim=16")]
+
+
+def partitions(runs):
+    """How every order of the runs is split, by the runs' names."""
+    found = set()
+    for order in itertools.permutations(runs):
+        groups, reasons = comparable_groups(order)
+        assert len(reasons) == len(groups) - 1, "each further group says how it differs"
+        assert [run for group in groups for run in group if run is group[0]] == sorted(
+            (group[0] for group in groups), key=order.index
+        )
+        found.add(frozenset(frozenset(run.folder.name for run in group) for group in groups))
+    return found
+
+
+def test_the_order_of_runs_does_not_decide_the_groups(tmp_path):
+    for name, tasks in (("nerus", ["nerus"]), ("terra", ["terra"]), ("both", ["nerus", "terra"])):
+        write_run(tmp_path / name, tasks=tasks, count=15)
+    write_run(tmp_path / "other", tasks=["terra"], count=12)
+    runs, _ = read_runs([tmp_path])
+    assert partitions(runs) == {frozenset({frozenset({"nerus", "terra", "both"}), frozenset({"other"})})}
+    apart = [run for run in runs if run.folder.name in ("nerus", "terra")]
+    assert comparable_groups(apart)[1][0].code == "other_tasks"
+
+
+def test_a_run_that_fits_two_groups_is_in_the_same_one_in_any_order(tmp_path):
+    """Two runs contradict each other on one task; a third was scored on the other task only."""
+    for name, tasks in (("special", ["nerus", "terra"]), ("general", ["nerus", "terra"]), ("fits both", ["nerus"])):
+        write_run(tmp_path / name, tasks=tasks, count=15)
+    change_record(tmp_path / "special", lambda data: data["tasks"]["terra"].update(role="special"))
+    runs, _ = read_runs([tmp_path])
+    (found,) = partitions(runs)
+    assert sorted(map(len, found)) == [1, 2]
 
 
 def test_budgets_and_learning_rates_are_told(tmp_path):

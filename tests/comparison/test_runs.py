@@ -100,10 +100,32 @@ def test_a_job_that_never_started(sweep):
     ]
 
 
+@pytest.mark.parametrize("left", [["predictions"], ["checkpoints", ".lock"], ["adapter"], [".hydra"]], ids=str)
+def test_a_run_without_its_record_is_told_whatever_its_name(sweep, left):
+    for name in left:
+        (sweep / "again" / name).mkdir(parents=True)
+    for name in ("comparison", ".submitit", "notes"):
+        (sweep / name / "plots").mkdir(parents=True)
+    (sweep / "study.db").touch()
+    (sweep / "other" / "predictions").mkdir(parents=True)
+    Ledger(sweep / "other").append("a", 0, "queued", overrides=[])  # a sweep is no run
+    runs, refused = read_runs([sweep])
+    assert len(runs) == 2
+    assert [(one.folder.name, one.reason.code) for one in refused] == [("again", "no_record")]
+    assert [one.reason.code for one in read_runs([sweep, sweep / "again"])[1]] == ["no_record", "no_record"]
+
+
+def test_numbers_of_any_script_and_with_zeros_are_names_of_their_own(sweep):
+    shutil.copytree(sweep / "1", sweep / "01")
+    shutil.copytree(sweep / "1", sweep / "²")
+    assert [run.folder.name for run in read_runs([sweep])[0]] == ["0", "01", "1", "²"]
+
+
 def test_a_record_cut_short(sweep):
     file = sweep / "1" / "record.json"
     file.write_text(file.read_text(encoding="utf-8")[:200], encoding="utf-8")
-    assert refusal(sweep).code == "record_damaged"
+    reason = refusal(sweep)
+    assert reason.code == "record_damaged" and "line" in reason.values["detail"]
 
 
 def test_a_record_of_another_schema(sweep):
@@ -129,11 +151,16 @@ def test_missing_predictions(sweep):
     assert (reason.code, reason.values["file"]) == ("predictions_missing", "predictions/terra.base.jsonl")
 
 
-@pytest.mark.parametrize("text", ["", '{"id": "1", "item_hash"', "[]\n"], ids=["empty", "cut", "other rows"])
-def test_damaged_predictions(sweep, text):
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [("", "holds no items"), ('{"id": "1", "item_hash"', "1: the last line is cut off"), ("[]\n", "1: the line: ")],
+    ids=["empty", "cut", "other rows"],
+)
+def test_damaged_predictions(sweep, text, detail):
     (sweep / "1" / "predictions" / "nerus.adapted.jsonl").write_text(text, encoding="utf-8")
     reason = refusal(sweep)
     assert (reason.code, reason.values["file"]) == ("predictions_damaged", "predictions/nerus.adapted.jsonl")
+    assert reason.values["detail"].startswith(detail) and str(sweep) not in reason.values["detail"]
 
 
 def test_predictions_that_lost_items_do_not_pair(sweep):
@@ -170,6 +197,44 @@ def test_a_metric_that_only_some_runs_have(sweep):
     assert (warning.values["metric"], warning.values["seeds"]) == ("exact_match", [1])
 
 
+def test_a_metric_that_the_task_does_not_compute(sweep):
+    """It may have been added by hand or by another version: its figure is shown, without interval and test."""
+    shutil.copytree(sweep / "0", sweep / "2")
+    change_record(sweep / "2", lambda data: data["config"]["adapter"].update(r=4))
+    for model, value in (("base", 0.1), ("adapted", 0.3)):
+        entry = {"value": value, "low": None, "high": None}
+        change_record(sweep / "2", lambda data, m=model, e=entry: data["evaluation"][m]["nerus"].update(bleu=e))
+    group = compare_runs(*read_runs([sweep]), resamples=100).groups[0]
+    metrics = {one.name: one for one in group.tasks[0].metrics}
+    (row,) = metrics["bleu"].rows
+    assert (row.configuration, row.change.value, row.p, row.test) == ("lora r=4", pytest.approx(0.2), None, None)
+    assert metrics["bleu"].places == () and len(metrics["micro_f1"].pairs) == 1
+    assert [one.values["metric"] for one in group.warnings if one.code == "metric_unknown"] == ["bleu"]
+
+
+def test_a_primary_metric_that_the_task_does_not_compute(sweep):
+    def change(data):
+        data["tasks"]["nerus"]["primary"] = "bleu"
+        for model in ("base", "adapted"):
+            data["evaluation"][model]["nerus"]["bleu"] = {"value": 0.2, "low": None, "high": None}
+
+    for number in "01":
+        change_record(sweep / number, change)
+    group = compare_runs(*read_runs([sweep]), resamples=100).groups[0]
+    assert group.tasks[0].primary == "bleu"
+    assert (group.balance[0].gain.low, group.balance[0].on_front) == (None, None)
+
+
+def test_a_configuration_without_a_base_is_told_once(sweep):
+    change_record(sweep / "1", lambda data: data["evaluation"]["base"].pop("nerus"))
+    change_record(sweep / "1", lambda data: data["config"]["adapter"].update(r=4))
+    group = compare_runs(*read_runs([sweep]), resamples=100).groups[0]
+    told = [one for one in group.warnings if one.code in ("base_missing", "metric_missing", "metric_not_finite")]
+    assert [(one.code, one.values["configuration"], one.values["seeds"]) for one in told] == [
+        ("base_missing", "lora r=4", [1])
+    ]
+
+
 def test_a_metric_that_is_not_finite(sweep):
     def change(data):
         data["evaluation"]["adapted"]["nerus"]["macro_f1"]["value"] = None
@@ -189,10 +254,20 @@ def test_the_same_configuration_and_seed_twice(sweep):
     write_run(sweep / "3", seed=1, count=30, answers="another time")
     comparison = compare_runs(*read_runs([sweep]), resamples=100)
     assert comparison.groups[0].tried == 2
-    assert [(one.folder.name, one.reason.code, one.reason.values["equal"]) for one in comparison.refused] == [
-        ("2", "same_run", True),
-        ("3", "same_run", False),
+    assert [(one.folder.name, one.reason.code) for one in comparison.refused] == [
+        ("2", "same_run"),
+        ("3", "same_run_other_scores"),
     ]
+    assert {one.reason.values["folder"] for one in comparison.refused} == {str(sweep / "1")}
+
+
+def test_a_base_alone_scored_again(tmp_path):
+    for name in "ab":
+        write_run(tmp_path / name, adapter={"kind": "none"}, count=20)
+    change_record(tmp_path / "b", lambda data: data["evaluation"]["base"].pop("terra"))
+    (tmp_path / "b" / "predictions" / "terra.base.jsonl").unlink()
+    comparison = compare_runs(*read_runs([tmp_path]), resamples=100)
+    assert [one.reason.code for one in comparison.refused] == ["same_run_other_scores"]
 
 
 def test_a_sweep_of_one(sweep):

@@ -52,7 +52,7 @@ def test_russian_is_russian():
 def codes() -> set[str]:
     """Codes of reasons in the sources of the comparison, and names of gates."""
     sources = [*PACKAGE.glob("comparison/*.py"), *PACKAGE.glob("evaluation/*gates.py")]
-    made = re.compile(r"\b(?:_RefusedError|_reason|Reason|Gate|_too_few)\(\s*\"(\w+)\"")
+    made = re.compile(r"\b(?:_RefusedError|reason|Reason|Gate|_too_few)\(\s*\"(\w+)\"")
     return {code for file in sources for code in made.findall(file.read_text(encoding="utf-8"))}
 
 
