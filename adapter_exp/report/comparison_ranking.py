@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from adapter_exp.comparison.model import Group, MetricComparison, TaskComparison
+from adapter_exp.comparison.model import Group, MetricComparison, MetricRow, TaskComparison
 from adapter_exp.report import plot_axes
 from adapter_exp.report.axes import swept_axes
 from adapter_exp.report.comparison_tasks import TONES, change_text
@@ -36,6 +36,11 @@ def place_names(metric: MetricComparison) -> dict[str, str]:
         names |= dict.fromkeys(members, str(first) if first == last else f"{first}–{last}")
         first = last + 1
     return names
+
+
+def seeds_outweigh(row: MetricRow) -> bool:
+    """Whether seeds differ more among themselves than the configuration does from the base."""
+    return row.seed_sd is not None and row.change is not None and row.seed_sd > abs(row.change.value)
 
 
 def _task(group: Group, task: TaskComparison, t: Texts, prefix: str) -> Iterable[Block]:
@@ -103,13 +108,15 @@ def _seeds(group: Group, metric: MetricComparison, t: Texts) -> Iterable[Block]:
     for row in metric.rows:
         seeds = group.configuration(row.configuration).seeds
         effect = row.change.value if row.change else None
-        louder = row.seed_sd is not None and effect is not None and row.seed_sd > abs(effect)
         rows.append(
             (
                 Cell(plain(row.configuration), strong=True),
                 Cell(", ".join(map(str, seeds))),
                 Cell(", ".join(score(value) for value in row.by_seed)),
-                Cell(score(row.seed_sd) if row.seed_sd is not None else DASH, tone="warn" if louder else None),
+                Cell(
+                    score(row.seed_sd) if row.seed_sd is not None else DASH,
+                    tone="warn" if seeds_outweigh(row) else None,
+                ),
                 Cell(change(effect)),
             )
         )

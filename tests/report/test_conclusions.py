@@ -41,7 +41,8 @@ def test_a_shared_first_place_is_a_tie_and_never_called_equal():
     assert "No single best on the special task nerus: mlp and lora share the first place" in said
     assert "A difference below 0.0421 would often go unseen" in said
     assert "Best on" not in said and "equal" not in said and "same" not in said
-    assert "to tell mlp from lora, about 780 test items would be needed (now 120)" in following
+    wanted = "to tell mlp from lora, about 780 test items would be needed (now 120 in 60 documents; with as many items"
+    assert wanted in following
     assert "(0.0200)" in following
 
 
@@ -195,8 +196,78 @@ def test_a_leader_at_the_edge_of_the_sweep_asks_for_more():
     rows = [row(names[0], 0.5), row(names[1], 0.3)]
     low = group(sweep, [task(metric(rows, [[names[0]], [names[1]]]))])
     assert "lower edge of adapter.r (4; tried: 4, 8). Try less." in told(low)[1]
-    flat = group(sweep, [task(metric(rows, [names]))])
-    assert "no difference shown between the values of adapter.r (4, 8)" in told(flat)[1]
+    flat = told(group(sweep, [task(metric(rows, [names]))]))[1]
+    assert "no difference found between the values of adapter.r (4, 8) where nothing else differs" in flat
+    assert "one smaller than 0.0421 could have gone unnoticed" in flat and "cheapest" not in flat and "edge" not in flat
+
+
+def grid(tied) -> str:
+    """The next steps of r = 4, 8 x alpha = 8, 16; ``tied`` says whether the test left two configurations tied."""
+    sweep = [
+        configuration(f"lora r={r} alpha={alpha}", axes={"adapter.r": r, "adapter.alpha": alpha})
+        for r in (4, 8)
+        for alpha in (8, 16)
+    ]
+    rows = [row(one.name, 0.3 + 0.01 * number) for number, one in enumerate(sweep)]
+    found = metric(rows, [[one.name for one in reversed(sweep)]])
+    axes = {one.name: one.axes for one in sweep}
+    pairs = [
+        pair if tied(axes[pair.first], axes[pair.second]) else replace(pair, verdict="lower", finding="lower")
+        for pair in found.pairs
+    ]
+    return told(group(sweep, [task(replace(found, pairs=tuple(pairs)))]))[1]
+
+
+def test_an_axis_is_in_vain_only_where_every_test_along_it_is_a_tie():
+    """All four share the first place, for that needs a tie with the leader alone."""
+    assert "values of adapter.r (4, 8)" in grid(lambda one, other: True)
+    assert "values of adapter.alpha (8, 16)" in grid(lambda one, other: True)
+    low_alpha = grid(lambda one, other: not one["adapter.alpha"] == other["adapter.alpha"] == 8)
+    assert "values of adapter.r" not in low_alpha and "values of adapter.alpha" in low_alpha
+    assert "upper edge of adapter.r" in low_alpha
+    both_differ = grid(lambda one, other: len(set(one.items()) & set(other.items())) == 1)
+    assert "values of adapter.r" in both_differ, "pairs that differ in both axes say nothing on one of them"
+
+
+def test_every_kind_in_the_first_place_is_looked_at():
+    sweep = [configuration(f"lora r={r}", axes={"adapter.r": r}) for r in (4, 8)]
+    sweep += [configuration(f"mlp hidden_dim={size}", axes={"adapter.hidden_dim": size}) for size in (16, 64)]
+    values = (0.3, 0.5, 0.32, 0.49)
+    rows = [row(one.name, value) for one, value in zip(sweep, values, strict=True)]
+    places = [[sweep[1].name, sweep[3].name], [sweep[2].name, sweep[0].name]]
+    _, following = told(group(sweep, [task(metric(rows, places))]))
+    assert "lora: the highest score is at the upper edge of adapter.r" in following
+    assert "mlp: the highest score is at the upper edge of adapter.hidden_dim" in following
+
+
+@pytest.mark.parametrize(
+    ("values", "asked"), [((1, 2), False), ((2, 4), True), ((0.0, 0.1), False), ((0.05, 0.1), True), ((-1, 1), False)]
+)
+def test_nothing_below_the_least_that_there_is_asked_for(values, asked):
+    sweep = [configuration(f"lora x={value}", axes={"adapter.x": value}) for value in values]
+    rows = [row(sweep[0].name, 0.5), row(sweep[1].name, 0.3)]
+    _, following = told(group(sweep, [task(metric(rows, [[sweep[0].name], [sweep[1].name]]))]))
+    assert ("lower edge of adapter.x" in following) is asked
+
+
+def test_a_difference_that_no_test_set_would_show_is_told_as_too_small():
+    found = metric([row("lora", 0.2001, "tie"), row("mlp", 0.2002, "tie")], [["mlp", "lora"]])
+    for needed, enough in ((20 * 120, True), (20 * 120 + 1, False)):
+        rows = tuple(replace(one, items_needed=needed) for one in found.rows)
+        pairs = tuple(replace(one, items_needed=needed) for one in found.pairs)
+        _, following = told(group([LORA, MLP], [task(replace(found, rows=rows, pairs=pairs))]))
+        assert ("test items would be needed" in following) is enough
+        for words in ("if mlp differs from the base at all (+0.0002)", "if mlp and lora differ at all (0.0001)"):
+            assert (f"{words}, it is too little for this test set: more than 20 times" in following) is not enough
+
+
+def test_items_are_those_that_separate_the_first_place():
+    """What scored second and has no place, or is in the second place already, needs no more items."""
+    rows = [row("mlp", 0.5), row("lora", 0.49), row("dora", 0.48)]
+    found = metric(rows, [["mlp", "dora"]], unranked=["lora"])
+    gates = (failed("lora", "majority", model="adapted"),)
+    _, following = told(group([LORA, MLP, DORA], [task(found)], gates=gates))
+    assert "to tell mlp from dora" in following and "from lora" not in following
 
 
 def test_a_leader_inside_the_sweep_asks_for_no_other_range():

@@ -261,8 +261,8 @@ SENTENCES = en_reasons.SENTENCES | {
     ),
     "next.edge_low": "{kind}: the highest score is at the lower edge of {axis} ({value}; tried: {tried}). Try less.",
     "next.flat_axis": (
-        "{kind}: no difference shown between the values of {axis} ({tried}). Take the cheapest of them, and vary "
-        "something else."
+        "{kind}: no difference found between the values of {axis} ({tried}) where nothing else differs; one smaller "
+        "than {smallest} could have gone unnoticed. Vary something else."
     ),
     "next.items_base": (
         "{task}: to tell {name} from the base, about {needed} test items would be needed (now {items}), if the "
@@ -271,6 +271,15 @@ SENTENCES = en_reasons.SENTENCES | {
     "next.items_pair": (
         "{task}: to tell {first} from {second}, about {needed} test items would be needed (now {items}), if the "
         "difference seen ({difference}) is the true one."
+    ),
+    "next.items_now": "{items} in {documents} documents; with as many items per document",
+    "next.items_base_too_many": (
+        "{task}: if {name} differs from the base at all ({difference}), it is too little for this test set: more than "
+        "{times} times as many items would be needed."
+    ),
+    "next.items_pair_too_many": (
+        "{task}: if {first} and {second} differ at all ({difference}), it is too little for this test set: more than "
+        "{times} times as many items would be needed."
     ),
     "next.few_seeds": "Run at least {wanted} seeds of {names}: fewer say little about the spread.",
     "next.seed_spread": (
