@@ -7,10 +7,10 @@ from typing import Any
 
 from adapter_exp.comparison.arithmetic import arithmetic_gates
 from adapter_exp.comparison.model import Configuration, FailedGate, Reason, Run, Verdict
-from adapter_exp.report import words
+from adapter_exp.evaluation.gates import withheld_by
 
-_VERDICTS: Mapping[str, Verdict] = {words.HIGHER: "higher", words.LOWER: "lower", words.TIE: "tie"}
 _MIRROR: Mapping[Verdict, Verdict] = {"higher": "lower", "lower": "higher"}
+_OF_LOSS = ("loss_exploding", "loss_not_falling")
 EVERYTHING: frozenset[Verdict] = frozenset({"higher", "lower", "tie"})
 
 
@@ -29,6 +29,9 @@ def failed_gates(configurations: Sequence[Configuration], runs: Sequence[Run]) -
 
 
 def _failed(configuration: str, run: Run, gate: Mapping[str, Any]) -> FailedGate:
+    values = gate.get("values") or {}
+    # Gates on the loss curve fail in two ways: by its direction, or by one loss that is no number.
+    code = "loss_not_finite" if gate["name"] in _OF_LOSS and "number" in values else str(gate["name"])
     return FailedGate(
         configuration,
         int(run.record["seed"]),
@@ -36,8 +39,8 @@ def _failed(configuration: str, run: Run, gate: Mapping[str, Any]) -> FailedGate
         gate.get("model"),
         str(gate["name"]),
         # Records of earlier versions tell the numbers in English only.
-        Reason(str(gate["name"]), {**(gate.get("values") or {}), "text": str(gate["reason"])}),
-        frozenset(_VERDICTS[found] for found in words.withheld_by(gate)),
+        Reason(code, {**values, "text": str(gate["reason"])}),
+        frozenset(withheld_by(gate)),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from adapter_exp.evaluation.predictions import Prediction
 
@@ -23,6 +23,15 @@ TRUNCATED_LIMIT = 0.01
 
 LOSS_EXPLODED = 2.0
 """The loss exploded when its last fifth averages more than this many times its first fifth."""
+
+Finding = Literal["higher", "lower", "tie"]
+"""What a paired comparison shows; a tie is a difference that was not shown."""
+
+GOOD_NEWS: frozenset[Finding] = frozenset({"higher", "tie"})
+"""What a claim that nothing was lost can say."""
+
+ONLY_GOOD_NEWS = frozenset({"majority", "parse_failures"})
+"""Gates that only make good news doubtful: an adapter can fail them because it did damage, and that has to be told."""
 
 IGNORED_LABEL = -100
 """Label of a position that the loss leaves out (PyTorch's ``ignore_index``)."""
@@ -45,6 +54,17 @@ class Gate:
     task: str | None = None
     model: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def withheld_by(gate: Mapping[str, Any]) -> frozenset[Finding]:
+    """Findings on the change that a failed ``gate``, as a record holds it, withholds.
+
+    A gate that only the base fails withholds claims about the base: an untuned model that cannot read the asked format
+    is what training sets out to change.
+    """
+    if gate.get("model") == "base":
+        return frozenset()
+    return GOOD_NEWS if gate["name"] in ONLY_GOOD_NEWS else GOOD_NEWS | {"lower"}
 
 
 @dataclass(frozen=True)
@@ -163,12 +183,8 @@ def base_changed(before: str, after: str) -> Gate:
 
 def loss_exploding(losses: Sequence[float]) -> Gate:
     """Fail when a loss is not finite, or the end of the curve is far above its start."""
-    broken = next((number for number, loss in enumerate(losses) if not math.isfinite(loss)), None)
-    if broken is not None:
-        values = {"number": broken, "loss": str(losses[broken])}  # text: JSON has neither NaN nor infinity
-        return Gate("loss_exploding", False, f"logged loss {broken} is {losses[broken]}", None, "adapted", values)
-    if len(losses) < 2:
-        return _too_few("loss_exploding", losses)
+    if (gate := _without_direction("loss_exploding", losses)) is not None:
+        return gate
     start, end = _ends(losses)
     reason = f"loss went from {start:.4f} to {end:.4f} (means of the first and last fifth; limit {LOSS_EXPLODED}x)"
     values = {"start": start, "end": end, "limit": LOSS_EXPLODED}
@@ -177,8 +193,8 @@ def loss_exploding(losses: Sequence[float]) -> Gate:
 
 def loss_not_falling(losses: Sequence[float]) -> Gate:
     """Fail when the loss ends where it began, or higher, or is not a number."""
-    if len(losses) < 2:
-        return _too_few("loss_not_falling", losses)
+    if (gate := _without_direction("loss_not_falling", losses)) is not None:
+        return gate
     start, end = _ends(losses)
     reason = f"loss went from {start:.4f} to {end:.4f} (means of the first and last fifth)"
     return Gate("loss_not_falling", end < start, reason, None, "adapted", {"start": start, "end": end})
@@ -229,6 +245,13 @@ def _ends(losses: Sequence[float]) -> tuple[float, float]:
     return fmean(losses[:width]), fmean(losses[-width:])
 
 
-def _too_few(name: str, losses: Sequence[float]) -> Gate:
-    reason = f"{len(losses)} logged loss(es): too few to see a direction"
-    return Gate(name, True, reason, None, "adapted", {"losses": len(losses)})
+def _without_direction(name: str, losses: Sequence[float]) -> Gate | None:
+    """The gate of a curve that has no direction: failed where a loss is not finite, passed where there are too few."""
+    broken = next((number for number, loss in enumerate(losses) if not math.isfinite(loss)), None)
+    if broken is not None:
+        values = {"number": broken, "loss": str(losses[broken])}  # text: JSON has neither NaN nor infinity
+        return Gate(name, False, f"logged loss {broken} is {losses[broken]}", None, "adapted", values)
+    if len(losses) < 2:
+        reason = f"{len(losses)} logged loss(es): too few to see a direction"
+        return Gate(name, True, reason, None, "adapted", {"losses": len(losses)})
+    return None

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adapter_exp.errors import UserError
+from adapter_exp.evaluation.gates import withheld_by
 from adapter_exp.report import words
 
 MIN_WIDTH, MAX_WIDTH, FILE_WIDTH = 80, 120, 110
@@ -122,7 +123,7 @@ def _withheld(record: Mapping[str, Any]) -> Table:
     table = _grid()
     for gate in words.failed_gates(record):
         task = gate.get("task")
-        claim = "no claim" if words.LOWER in words.withheld_by(gate) else "no claim but of a loss"
+        claim = "no claim" if "lower" in withheld_by(gate) else "no claim but of a loss"
         scope = f"{claim} on {task or 'any task'}"
         finding = f"{gate['reason']} [{gate['name']}]"
         if gate.get("model") == "base":

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from adapter_exp.evaluation.gates import Finding, withheld_by
+
 HIGHER, LOWER, TIE, WITHHELD, UNKNOWN = "higher", "lower", "no difference shown", "withheld", "not measured"
 
-GOOD_NEWS = frozenset({HIGHER, TIE})
-"""What a claim that nothing was lost can say."""
-
-ONLY_GOOD_NEWS = frozenset({"majority", "parse_failures"})
-"""Gates that only make good news doubtful: an adapter can fail them because it did damage, and that has to be told."""
+_FINDINGS: Mapping[Finding, str] = {"higher": HIGHER, "lower": LOWER, "tie": TIE}
 
 
 def verdict(change: Mapping[str, float | None] | None, *, withheld: Collection[str] = ()) -> str:
@@ -34,18 +32,7 @@ def failed_gates(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def withheld_findings(record: Mapping[str, Any], task: str) -> frozenset[str]:
     """Findings on the change that failed gates withhold on ``task``; a gate without a task withholds on all."""
     gates = [gate for gate in failed_gates(record) if gate.get("task") in (None, task)]
-    return frozenset().union(*(withheld_by(gate) for gate in gates))
-
-
-def withheld_by(gate: Mapping[str, Any]) -> frozenset[str]:
-    """Findings on the change that a failed ``gate`` withholds.
-
-    A gate that only the base fails withholds claims about the base: an untuned model that cannot read the asked format
-    is what training sets out to change.
-    """
-    if gate.get("model") == "base":
-        return frozenset()
-    return GOOD_NEWS if gate["name"] in ONLY_GOOD_NEWS else GOOD_NEWS | {LOWER}
+    return frozenset(_FINDINGS[found] for gate in gates for found in withheld_by(gate))
 
 
 def task_names(record: Mapping[str, Any]) -> list[str]:

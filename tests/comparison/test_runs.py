@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pytest
@@ -10,6 +11,7 @@ from comparison.simulated import LORA, change_record, write_run
 from adapter_exp.comparison.compare import compare_runs
 from adapter_exp.comparison.runs import read_runs
 from adapter_exp.errors import UserError
+from adapter_exp.evaluation import gates
 from adapter_exp.evaluation.predictions import read_predictions, write_predictions
 from adapter_exp.sweep.ledger import Ledger
 
@@ -306,6 +308,19 @@ def test_a_record_of_before_gates_had_values(sweep):
         )
     group = compare_runs(*read_runs([sweep]), resamples=100).groups[0]
     assert [gate.reason.values for gate in group.gates] == [{"text": "40 items"}] * 2
+
+
+def test_a_loss_that_is_no_number_has_a_reason_of_its_own(sweep):
+    losses = [2.0, float("nan"), 1.0]
+    failed = [gates.loss_exploding(losses), gates.loss_not_falling(losses), gates.loss_exploding([1.0, 9.0])]
+    change_record(sweep / "1", lambda data: data.update(gates=[dataclasses.asdict(gate) for gate in failed]))
+    found = compare_runs(*read_runs([sweep]), resamples=100).groups[0].gates
+    assert [(gate.name, gate.reason.code) for gate in found] == [
+        ("loss_exploding", "loss_not_finite"),
+        ("loss_not_falling", "loss_not_finite"),
+        ("loss_exploding", "loss_exploding"),
+    ]
+    assert (found[0].reason.values["number"], found[0].reason.values["loss"]) == (1, "nan")
 
 
 def test_runs_given_one_by_one_equal_the_sweep(sweep):
