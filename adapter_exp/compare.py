@@ -114,7 +114,7 @@ def _show(comparison: Comparison, options: argparse.Namespace) -> None:
 
 def _print(comparison: Comparison, shape: str, language: str) -> None:
     if shape != "text":
-        sys.stdout.write(_rendered(comparison, shape, language, {}))
+        sys.stdout.write(_rendered(comparison, shape, language)[0])
         return
     from rich.console import Console
 
@@ -127,33 +127,6 @@ def _print(comparison: Comparison, shape: str, language: str) -> None:
     print_document(build_document(comparison, language), console)
 
 
-def _rendered(comparison: Comparison, shape: str, language: str, links: dict[str, str]) -> str:
-    from adapter_exp.report.comparison import build_document
-    from adapter_exp.report.render_csv import runs_csv
-    from adapter_exp.report.render_html import html
-    from adapter_exp.report.render_markdown import markdown
-
-    if shape == "csv":
-        return runs_csv(comparison)
-    document = build_document(comparison, language)
-    if shape == "md":
-        return markdown(document, links)
-    if shape == "html":
-        return html(document, _draw(document))
-    return _as_text(comparison, language)
-
-
-def _as_text(comparison: Comparison, language: str) -> str:
-    from rich.console import Console
-
-    from adapter_exp.report.comparison import build_document
-    from adapter_exp.report.render_text import print_document
-
-    buffer = io.StringIO()
-    print_document(build_document(comparison, language), Console(file=buffer, width=FILE_WIDTH, highlight=False))
-    return buffer.getvalue()
-
-
 def _write(comparison: Comparison, shape: str, language: str, place: Path) -> list[Path]:
     """One format into a file, or into a folder under its usual name; the plots go beside Markdown."""
     from adapter_exp.files import write_text_atomic
@@ -161,14 +134,35 @@ def _write(comparison: Comparison, shape: str, language: str, place: Path) -> li
     if place.is_dir() or place.suffix == "":
         place /= {"csv": "runs.csv", "text": "report.txt"}.get(shape, f"report.{shape}")
     place.parent.mkdir(parents=True, exist_ok=True)
-    links: dict[str, str] = {}
-    plots: list[Path] = []
-    if shape == "md":
-        from adapter_exp.report.comparison import build_document
-
-        links, plots = _write_plots(_draw(build_document(comparison, language)), place.parent)
-    write_text_atomic(place, _rendered(comparison, shape, language, links))
+    text, plots = _rendered(comparison, shape, language, beside=place.parent)
+    write_text_atomic(place, text)
     return [place, *plots]
+
+
+def _rendered(comparison: Comparison, shape: str, language: str, beside: Path | None = None) -> tuple[str, list[Path]]:
+    """The report in one format, and the plots written for it into the folder ``beside``, where Markdown links them."""
+    from adapter_exp.report.comparison import build_document
+    from adapter_exp.report.render_csv import runs_csv
+    from adapter_exp.report.render_html import html
+    from adapter_exp.report.render_markdown import markdown
+
+    if shape == "csv":
+        return runs_csv(comparison), []
+    document = build_document(comparison, language)
+    if shape == "md":
+        links, plots = _write_plots(_draw(document), beside) if beside else ({}, [])
+        return markdown(document, links), plots
+    return html(document, _draw(document)) if shape == "html" else _as_text(document), []
+
+
+def _as_text(document: Document) -> str:
+    from rich.console import Console
+
+    from adapter_exp.report.render_text import print_document
+
+    buffer = io.StringIO()
+    print_document(document, Console(file=buffer, width=FILE_WIDTH, highlight=False))
+    return buffer.getvalue()
 
 
 def _draw(document: Document) -> dict[str, bytes]:
@@ -208,9 +202,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> None:
-    faults = []
-    if options.lang not in ("en", "ru"):
-        faults.append(f"--lang: '{options.lang}' is unknown; use en or ru.")
+    from adapter_exp.report.texts import texts
+
+    faults: list[str] = []
+    try:
+        texts(options.lang)
+    except UserError as error:
+        faults += error.faults
     if options.format is not None and options.format not in FORMATS:
         faults.append(f"--format: '{options.format}' is unknown; use one of: {', '.join(FORMATS)}.")
     if options.resamples < 100:

@@ -105,7 +105,7 @@ def test_equal_runs_give_an_equal_report(alone, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--lang", "de"], "--lang: 'de' is unknown; use en or ru."),
+        (["--lang", "de"], "--lang: 'de' is unknown; use one of: en, ru."),
         (["--format", "pdf"], "--format: 'pdf' is unknown; use one of: text, md, html, csv."),
         (["--output", "report.pdf"], "--output: 'report.pdf' names no format"),
         (["--seed", "-1"], "--seed: -1 is below 0."),
@@ -178,15 +178,29 @@ def test_a_metric_that_only_some_have_or_that_is_no_number(sweep, capsys):
     edit(sweep / "2", without)
     code, out, _ = run(capsys, sweep)
     assert code == 0 and "nan" not in out
-    assert "macro_f1_loglik is missing or not finite for mlp" in out
-    assert "org_f1 is missing or not finite for mlp" in out
+    assert "Missing or not finite, so without a row: macro_f1_loglik, for mlp (1 in all)." in out
+    assert "Missing or not finite, so without a row: org_f1, for mlp (1 in all)." in out
     assert "mlp has no finite org_f1" in out and "mlp lacks macro_f1_loglik" in out
 
 
 def test_two_runs_of_the_same_configuration_and_seed(sweep, capsys):
     shutil.copytree(sweep / "0", sweep / "4")
     code, out, _ = run(capsys, sweep)
-    assert code == 0 and "4 runs, 2 configurations, refused: 1" in out and "same configuration and seed (0)" in out
+    assert code == 0 and "4 runs, 2 configurations, refused: 1" in out
+    assert "same configuration, seed (0) and scores as" in " ".join(out.split())
+
+
+def test_a_run_of_the_base_alone_is_counted_and_has_a_row_of_its_own(sweep, capsys):
+    write_run(sweep / "4", adapter={"kind": "none"}, count=40)
+    _, out, _ = run(capsys, sweep)
+    assert "compared  5 runs (base only: 1), 2 configurations" in out
+    assert "runs of the base only" in out and "refused: " not in out
+    rows = list(csv.DictReader(io.StringIO(run(capsys, sweep, "--format", "csv")[1])))
+    base = rows[-1]
+    assert len(rows) == 5 and base["folder"] == str(sweep / "4")
+    assert (base["configuration"], base["kind"], base["status"], base["config.adapter.kind"]) == ("", "none", "ok", "")
+    assert float(base["nerus.micro_f1.base"]) == float(rows[0]["nerus.micro_f1.base"])
+    assert base["nerus.micro_f1.adapted"] == base["configuration.nerus.micro_f1.verdict"] == ""
 
 
 def test_a_sweep_of_one(alone, capsys):

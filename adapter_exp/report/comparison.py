@@ -44,10 +44,11 @@ def _intro(comparison: Comparison, t: Texts) -> tuple[Block, ...]:
     groups = comparison.groups
     if not groups:
         return (Paragraph(t("intro.nothing"), tone="warn"),)
-    counts = [
-        t.count("run", sum(len(one.runs) for group in groups for one in group.configurations)),
-        t.count("configuration", sum(len(group.configurations) for group in groups)),
-    ]
+    alone = sum(len(group.base_runs) for group in groups)
+    runs = t.count("run", alone + sum(len(one.runs) for group in groups for one in group.configurations))
+    if alone:
+        runs += f" ({t('intro.base_only', number=alone)})"
+    counts = [runs, t.count("configuration", sum(len(group.configurations) for group in groups))]
     if comparison.refused:
         counts.append(t("intro.refused", number=len(comparison.refused)))
     method = t(

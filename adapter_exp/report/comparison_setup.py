@@ -12,6 +12,7 @@ from adapter_exp.report.numbers import DASH, compact, share, whole
 from adapter_exp.report.texts import HASH_DIGITS, Texts
 
 LIBRARIES = ("adapter_exp", "python", "torch", "transformers", "peft", "bitsandbytes")
+SPLITS = ("train", "validation", "test")
 
 
 def model_name(group: Group) -> str:
@@ -98,6 +99,8 @@ def _facts(group: Group, t: Texts) -> Iterable[tuple[str, str]]:
     seeds = sorted({seed for one in group.configurations for seed in one.seeds})
     runs = sum(len(one.runs) for one in group.configurations)
     yield t("setup.runs"), t("setup.runs_seeds", runs=whole(runs), seeds=_listed(seeds))
+    if group.base_runs:
+        yield t("setup.base_runs"), whole(len(group.base_runs))
     if group.varying:
         yield t("setup.varying"), ", ".join(map(plain, group.varying))
     if rates := facts.get("learning_rates"):
@@ -123,22 +126,29 @@ def _listed(values: Any) -> str:
 
 
 def _data(group: Group, t: Texts) -> Table:
+    """One row per split in the order of their use; where runs differ in a split, one for each fingerprint."""
     rows: list[tuple[Cell, ...]] = []
     ends = []
     roles = {task.name: task.role for task in group.tasks}
+    variants = group.facts.get("data_variants") or {}
     for task, splits in group.facts["data"].items():
-        for position, (split, found) in enumerate(splits.items()):
-            tokens = (found.get("tokens") or {}).get("total")
-            values = [*(whole(found.get(key)) for key in ("items", "groups", "truncated")), whole(tokens)]
-            role = t(f"role.{roles[task]}") if task in roles else ""
-            rows.append(
-                (
-                    Cell("" if position else plain(task), extra="" if position else role, strong=True),
-                    Cell(t(f"split.{split}") if split in ("train", "validation", "test") else plain(split)),
-                    *map(Cell, values),
-                    Cell(plain(found.get("fingerprint") or DASH)[:HASH_DIGITS]),
+        first = len(rows)
+        for split in sorted(splits, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS)):
+            several = variants.get(task, {}).get(split) or [splits[split]]
+            for position, found in enumerate(several):
+                tokens = (found.get("tokens") or {}).get("total")
+                values = [*(whole(found.get(key)) for key in ("items", "groups", "truncated")), whole(tokens)]
+                role = t(f"role.{roles[task]}") if task in roles else ""
+                leads = len(rows) == first
+                name = t(f"split.{split}") if split in SPLITS else plain(split)
+                rows.append(
+                    (
+                        Cell(plain(task) if leads else "", extra=role if leads else "", strong=True),
+                        Cell("" if position else name),
+                        *map(Cell, values),
+                        Cell(plain(found.get("fingerprint") or DASH)[:HASH_DIGITS]),
+                    )
                 )
-            )
         ends.append(len(rows) - 1)
     keys = ("task", "split", "items", "documents", "truncated", "tokens", "fingerprint")
     columns = (

@@ -18,7 +18,7 @@ from adapter_exp.comparison.model import (
 from adapter_exp.report import plot_changes
 from adapter_exp.report.comparison_setup import quantization_name
 from adapter_exp.report.document import Block, Cell, Column, Figure, Paragraph, Section, Table, Tone, file_name, plain
-from adapter_exp.report.numbers import DASH, SPACE, change, change_with_relative, interval, p_value, score, whole
+from adapter_exp.report.numbers import DASH, SPACE, change_with_relative, interval, p_value, score, whole
 from adapter_exp.report.texts import Texts
 
 FEW = 4
@@ -68,12 +68,17 @@ def _task(group: Group, task: TaskComparison, t: Texts, prefix: str) -> Iterable
 
 
 def _missing(group: Group, task: TaskComparison, t: Texts) -> Iterable[Block]:
-    """A metric that only some runs have is told, so that a shorter table is no silent loss."""
+    """What only some runs have is told, so that a shorter table is no silent loss; once for all such metrics."""
     names = [one.name for one in group.configurations]
+    metrics: dict[tuple[str, ...], list[str]] = {}
     for metric in task.metrics:
-        absent = [name for name in names if name not in {row.configuration for row in metric.rows}]
+        absent = tuple(name for name in names if name not in {row.configuration for row in metric.rows})
+        metrics.setdefault(absent, []).append(metric.name)
+    for absent, missing in metrics.items():
         if absent:
-            text = t("results.missing", metric=plain(metric.name), names=t.join(absent), number=len(absent))
+            every = len(missing) == len(task.metrics)
+            told = t("results.every_metric") if every else t.join(missing)
+            text = t("results.missing", metric=told, names=t.join(absent), number=len(absent))
             yield Paragraph(text, tone="warn")
 
 
@@ -179,7 +184,7 @@ def _compact_cell(row: MetricRow | None) -> Cell:
     if row is None:
         return Cell(DASH)
     text = f"{score(row.adapted.value)} {MARKS[row.verdict]}".rstrip()
-    return Cell(text, change(row.change.value if row.change else None), tone=TONES.get(row.verdict))
+    return Cell(text, change_text(row), tone=TONES.get(row.verdict))
 
 
 def _between(group: Group, task: TaskComparison, t: Texts) -> Iterable[Block]:

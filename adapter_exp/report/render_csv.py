@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adapter_exp.comparison.model import Comparison, Configuration, Estimate, Group, Refused, Run
+from adapter_exp.comparison.scores import quantization_of
 from adapter_exp.report.document import plain
 from adapter_exp.report.texts import texts
 
@@ -19,14 +20,13 @@ def runs_csv(comparison: Comparison) -> str:
     """One row per run, refused ones too: axes, seed, every metric, costs, status, failed gates.
 
     ``TASK.METRIC.base``, ``.adapted`` and ``.change`` are the run's own; ``configuration.TASK.METRIC...`` is of all of
-    its configuration's seeds: change, interval, corrected p, verdict.
+    its configuration's seeds: change, absolute and relative, with intervals, test, p raw and corrected, verdict. A run
+    of the base alone belongs to no configuration: what is of one stays empty.
     """
-    rows = [
-        _run_row(number, group, one, run)
-        for number, group in enumerate(comparison.groups, 1)
-        for one in group.configurations
-        for run in one.runs
-    ]
+    rows = []
+    for number, group in enumerate(comparison.groups, 1):
+        rows += [_run_row(number, group, one, run) for one in group.configurations for run in one.runs]
+        rows += [_run_row(number, group, None, run) for run in group.base_runs]
     return _csv([*rows, *map(_refused_row, comparison.refused)])
 
 
@@ -47,7 +47,8 @@ def pairs_csv(comparison: Comparison) -> str:
     return _csv(rows)
 
 
-def _run_row(number: int, group: Group, one: Configuration, run: Run) -> dict[str, Any]:
+def _run_row(number: int, group: Group, one: Configuration | None, run: Run) -> dict[str, Any]:
+    """``one`` is the run's configuration; None for the base alone."""
     record = run.record
     row: dict[str, Any] = {
         "group": number,
@@ -55,13 +56,13 @@ def _run_row(number: int, group: Group, one: Configuration, run: Run) -> dict[st
         "run_id": record["run_id"],
         "status": record["status"],
         "reason": None,
-        "configuration": one.name,
-        "kind": one.kind,
-        "quantization": one.quantization,
+        "configuration": one.name if one else None,
+        "kind": one.kind if one else "none",
+        "quantization": quantization_of(run),
         "seed": record["seed"],
         "imported": run.imported,
     }
-    row |= {f"config.{axis}": one.axes.get(axis) for axis in group.varying}
+    row |= {f"config.{axis}": one.axes.get(axis) if one else None for axis in group.varying}
     evaluation = record["evaluation"]
     for model in ("base", "adapted", "change"):
         for task, metrics in evaluation.get(model, {}).items():
@@ -69,7 +70,7 @@ def _run_row(number: int, group: Group, one: Configuration, run: Run) -> dict[st
     validation = record["validation"].get("adapted", {})
     for task, metrics in validation.items():
         row |= {f"validation.{task}.{metric}": entry["value"] for metric, entry in metrics.items()}
-    return row | _costs(record) | _gates(record) | _configuration_columns(group, one)
+    return row | _costs(record) | _gates(record) | (_configuration_columns(group, one) if one else {})
 
 
 def _costs(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,7 +101,9 @@ def _configuration_columns(group: Group, one: Configuration) -> dict[str, Any]:
                 if row.configuration == one.name:
                     name = f"configuration.{task.name}.{metric.name}"
                     found |= _estimate(f"{name}.adapted", row.adapted) | _estimate(f"{name}.change", row.change)
-                    found |= {f"{name}.p": row.p, f"{name}.p_holm": row.p_holm, f"{name}.verdict": row.verdict}
+                    found |= _estimate(f"{name}.relative", row.relative)
+                    found |= {f"{name}.test": row.test, f"{name}.p": row.p, f"{name}.p_holm": row.p_holm}
+                    found[f"{name}.verdict"] = row.verdict
                     found[f"{name}.seed_sd"] = row.seed_sd
     return found
 

@@ -167,7 +167,7 @@ def test_a_sweep_of_many_configurations_stays_readable():
     pairs = found["nerus (special task): Adapters against each other"]
     assert len(pairs) == 1 + 23, "the leader against all others, not 276 pairs"
     assert len(text_of(document, 160).splitlines()) < 450
-    assert "pairs.csv" in text_of(document)
+    assert "pairs.csv, which --output FOLDER writes" in text_of(document)
 
 
 def test_other_metrics_of_many_configurations_are_one_line_each():
@@ -178,6 +178,7 @@ def test_other_metrics_of_many_configurations_are_one_line_each():
     document = build_document(comparison(replace(group_, tasks=(changed, group_.tasks[1]))), "en")
     table = tables(document)["nerus (special task): Other metrics"]
     assert len(table) == 1 + 8 and table[1] == ["lora r=2", *["0.3000 ▲"] * 3]
+    assert text_of(document).count("0.3000 ▲ +0.1000 (+50.00%)") == 3, "the change, absolute and relative"
 
 
 def test_a_base_of_0_has_a_dash_for_the_relative_change():
@@ -189,7 +190,30 @@ def test_a_base_of_0_has_a_dash_for_the_relative_change():
 
 def test_a_metric_that_only_some_have_is_told():
     made = group([configuration("lora"), configuration("mlp")], [task(metric([row("lora", 0.3)], [["lora"]]))])
-    assert "micro_f1 is missing or not finite for mlp (1 in all): no row there." in text(comparison(made))
+    assert "Missing or not finite, so without a row: every metric, for mlp (1 in all)." in text(comparison(made))
+
+
+def test_metrics_that_the_same_configurations_lack_are_told_in_one_line():
+    found = metric([row("lora", 0.3)], [["lora"]])
+    metrics = [metric([row("lora", 0.3), row("mlp", 0.3)], [["lora", "mlp"]])]
+    metrics += [replace(found, name=f"other_{n}") for n in range(9)]
+    special = replace(task(metrics[0]), metrics=tuple(metrics))
+    told = text(comparison(group([configuration("lora"), configuration("mlp")], [special])))
+    assert told.count("without a row") == 1 and "other_0, other_1, other_2" in told
+
+
+def test_data_are_told_split_by_split_with_every_fingerprint():
+    splits = {
+        "test": {"items": 40, "fingerprint": "c" * 16},
+        "train": {"items": 64, "fingerprint": "a" * 16},
+    }
+    variants = {"nerus": {"train": [splits["train"], {"items": 32, "fingerprint": "b" * 16}]}}
+    facts = {"model": "tiny", "data": {"nerus": splits}, "data_variants": variants}
+    made = group([configuration("lora")], [task(metric([row("lora", 0.3)], [["lora"]]))], facts=facts)
+    rows = tables(build_document(comparison(made), "en"))["1. What was compared: Data"]
+    assert [(one[0], one[1], one[2], one[6]) for one in rows] == [
+        ("nerus", "train", "64", "a" * 12), ("", "", "32", "b" * 12), ("", "test", "40", "c" * 12),
+    ]  # fmt: skip
 
 
 def test_places_are_shared():

@@ -194,6 +194,9 @@ def test_csv_has_one_row_per_run_in_full_precision():
     expected = made.groups[0].tasks[0].metrics[0].rows[1]
     assert float(rows[3]["configuration.nerus.micro_f1.change"]) == expected.change.value
     assert float(rows[3]["configuration.nerus.micro_f1.p_holm"]) == expected.p_holm
+    ends = [rows[3][f"configuration.nerus.micro_f1.relative{end}"] for end in ("", ".low", ".high")]
+    assert [float(end) for end in ends] == [expected.relative.value, expected.relative.low, expected.relative.high]
+    assert rows[3]["configuration.nerus.micro_f1.test"] == "sign_flip"
     pairs = list(csv.DictReader(io.StringIO(pairs_csv(made))))
     assert len(pairs) == 2 * 3 and {one["task"] for one in pairs} == {"nerus", "terra"}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from adapter_exp.comparison.model import Reason
 from adapter_exp.errors import UserError
+from adapter_exp.report import words
 from adapter_exp.report.document import plain
 from adapter_exp.report.numbers import DASH, SPACE, compact, exists, score, whole
 
@@ -52,23 +53,16 @@ class Texts:
         """``8.4 s``, ``3 min 15 s`` or ``2 h 05 min``, in the language's units."""
         if not exists(seconds):
             return compact(None)
-        if seconds < 60:
-            return f"{seconds:.1f}{SPACE}{self('unit.s')}"
-        minutes, rest = divmod(round(seconds), 60)
-        if minutes < 60:
-            return f"{minutes}{SPACE}{self('unit.min')} {rest:02d}{SPACE}{self('unit.s')}"
-        return f"{minutes // 60}{SPACE}{self('unit.h')} {minutes % 60:02d}{SPACE}{self('unit.min')}"
+        return self._in_own_units(words.duration(seconds))
 
     def size(self, count_bytes: float | None) -> str:
         """Bytes in binary units: ``1.8 GiB``."""
         if not exists(count_bytes):
             return compact(None)
-        for unit in ("b", "kib", "mib"):
-            if count_bytes < 1024:
-                number = f"{count_bytes:.0f}" if unit == "b" else f"{count_bytes:.1f}"
-                return f"{number}{SPACE}{self(f'unit.{unit}')}"
-            count_bytes /= 1024
-        return f"{count_bytes:.1f}{SPACE}{self('unit.gib')}"
+        return self._in_own_units(words.size(count_bytes))
+
+    def _in_own_units(self, english: str) -> str:
+        return SPACE.join(self.sentences.get(f"unit.{part.lower()}", part) for part in english.split())
 
     def reason(self, reason: Reason) -> str:
         """The sentence of a ``Reason``; one that has none, or lacks fit values, is told by its English text."""

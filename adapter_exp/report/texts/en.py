@@ -26,6 +26,7 @@ SENTENCES = en_reasons.SENTENCES | {
     "unit.tokens_per_s": "{number} tokens/s",
     "group.title": "Group {number}: {model}",
     "intro.compared": "compared",
+    "intro.base_only": "base only: {number}",
     "intro.refused": "refused: {number}",
     "intro.method": (
         "Differences are paired item by item. Brackets hold {confidence} bootstrap intervals ({resamples} "
@@ -44,6 +45,7 @@ SENTENCES = en_reasons.SENTENCES | {
     "setup.configurations": "configurations",
     "setup.runs": "runs",
     "setup.runs_seeds": "{runs}; seeds {seeds}",
+    "setup.base_runs": "runs of the base only",
     "setup.varying": "what varies",
     "setup.learning_rates": "learning rates tried",
     "setup.rates_of_kind": "{kind}: {values} (values: {number})",
@@ -115,9 +117,11 @@ SENTENCES = en_reasons.SENTENCES | {
     "results.no_metrics": "There is no metric to show.",
     "results.primary": "Primary metric: {metric}",
     "results.others": "Other metrics",
-    "results.missing": "{metric} is missing or not finite for {names} ({number} in all): no row there.",
+    "results.missing": "Missing or not finite, so without a row: {metric}, for {names} ({number} in all).",
+    "results.every_metric": "every metric",
     "results.compact_note": (
-        "Change against the base in the second number; intervals and p values are in the CSV file."
+        "Behind the score: change against the base. Intervals, tests and p values are in runs.csv, which --output "
+        "FOLDER writes."
     ),
     "row.base": "base",
     "row.base_quantized": "base ({quantization})",
@@ -129,7 +133,10 @@ SENTENCES = en_reasons.SENTENCES | {
     "verdict.not_measured": "not tested",
     "pairs.title": "Adapters against each other",
     "pairs.names": "{first} against {second}",
-    "pairs.note": "The highest against all others, and the best of each kind; every pair is in the file pairs.csv.",
+    "pairs.note": (
+        "The highest against all others, and the best of each kind; every pair is in pairs.csv, which --output FOLDER "
+        "writes."
+    ),
     # 4. ranking
     "ranking.title": "Ranking in groups",
     "ranking.legend": (
@@ -156,7 +163,7 @@ SENTENCES = en_reasons.SENTENCES | {
     "forgetting.legend": (
         "Gain and forgetting are paired changes of the primary metrics; below 0 on the general task is forgotten. "
         "Balance is the published score: the sum of the relative changes of macro F1 on both tasks; a dash where a "
-        "base scored 0. The absolute sum also exists then."
+        "base scored 0, or there is no macro F1. The absolute sum also exists where a base scored 0."
     ),
     "forgetting.table": "Gain on {special}, forgetting on {general}",
     "forgetting.gain": "gain",

@@ -26,6 +26,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     "unit.tokens_per_s": "{number} ток./с",
     "group.title": "Группа {number}: {model}",
     "intro.compared": "сравнено",
+    "intro.base_only": "из них только база: {number}",
     "intro.refused": "отклонено: {number}",
     "intro.method": (
         "Разности парные: по одним и тем же примерам. В скобках — {confidence}-ные интервалы (бутстреп по целым "
@@ -44,6 +45,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     "setup.configurations": "конфигураций",
     "setup.runs": "запусков",
     "setup.runs_seeds": "{runs}; seed: {seeds}",
+    "setup.base_runs": "запусков одной базы",
     "setup.varying": "что менялось",
     "setup.learning_rates": "испытанные скорости обучения",
     "setup.rates_of_kind": "{kind}: {values} (значений: {number})",
@@ -115,10 +117,12 @@ SENTENCES = ru_reasons.SENTENCES | {
     "results.no_metrics": "Показать нечего: метрик нет.",
     "results.primary": "Главная метрика: {metric}",
     "results.others": "Остальные метрики",
-    "results.missing": (
-        "Метрики {metric} нет (или она не конечна) у следующих конфигураций: {names} (всего {number}); строк нет."
+    "results.missing": ("Нет или не конечны, поэтому без строк: {metric} — у конфигураций {names} (всего {number})."),
+    "results.every_metric": "все метрики",
+    "results.compact_note": (
+        "За значением — изменение относительно базы. Интервалы, тесты и значения p — в файле runs.csv, его пишет "
+        "--output ПАПКА."
     ),
-    "results.compact_note": "Второе число — изменение относительно базы; интервалы и значения p — в файле CSV.",
     "row.base": "база",
     "row.base_quantized": "база ({quantization})",
     "row.trivial": "лучший тривиальный ответ",
@@ -129,7 +133,9 @@ SENTENCES = ru_reasons.SENTENCES | {
     "verdict.not_measured": "не проверялось",
     "pairs.title": "Адаптеры между собой",
     "pairs.names": "{first} против {second}",
-    "pairs.note": "Лучшая против всех и лучшие каждого вида между собой; все пары — в файле pairs.csv.",
+    "pairs.note": (
+        "Лучшая против всех и лучшие каждого вида между собой; все пары — в файле pairs.csv, его пишет --output ПАПКА."
+    ),
     # 4. ranking
     "ranking.title": "Распределение мест",
     "ranking.legend": (
@@ -155,7 +161,7 @@ SENTENCES = ru_reasons.SENTENCES | {
     "forgetting.legend": (
         "Прирост и забывание — парные изменения главных метрик; меньше 0 на общей задаче — забыто. Баланс — "
         "показатель из опубликованного отчёта: сумма относительных изменений макро-F1 на обеих задачах; прочерк — "
-        "там, где база получила 0. Сумма абсолютных изменений есть и тогда."
+        "там, где база получила 0 или макро-F1 нет. Сумма абсолютных изменений есть и там, где база получила 0."
     ),
     "forgetting.table": "Прирост на {special}, забывание на {general}",
     "forgetting.gain": "прирост",

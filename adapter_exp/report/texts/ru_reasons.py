@@ -63,9 +63,7 @@ SENTENCES = {
         "{task}: слишком много пар ({comparisons}), чтобы {flips} перестановок могли различить хотя бы одну; "
         "сравнивайте меньше запусков"
     ),
-    "reason.base_missing": (
-        "{task}: у конфигурации {configuration} нет оценок базы (seed: {seeds}), строк там нет"
-    ),
+    "reason.base_missing": ("{task}: у конфигурации {configuration} нет оценок базы (seed: {seeds}), строк там нет"),
     "reason.metric_unknown": "{task}: {metric} не входит в метрики задачи, поэтому ни интервала, ни теста нет",
     "reason.metric_missing": (
         "{task}: у конфигурации {configuration} нет метрики {metric} (seed: {seeds}), строки там нет"
