@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 else:  # one arm per registered task, told apart by its name
     AnyTaskConfig = Annotated[Union[tuple(map(config_class, task_names()))], Field(discriminator="name")]  # noqa: UP007 - made at run time
 
-# What does not change a run's numbers, and so not its identity.
-_NOT_IDENTITY = ("resume", "resume_sweep", "isolate", "lang", "tracking", "cache_dir", "output_dir")
+NOT_IDENTITY = ("resume", "resume_sweep", "isolate", "lang", "tracking", "cache_dir", "output_dir")
+"""Keys that do not change a run's numbers, and so not its identity."""
 
 # How OmegaConf writes a value that the user has to give.
 _MISSING = "???"
@@ -154,7 +154,7 @@ class Config(_Section):
 
     def identity(self) -> dict[str, Any]:
         """The plain values that decide a run's numbers."""
-        values = self.model_dump(mode="json", exclude=set(_NOT_IDENTITY))
+        values = self.model_dump(mode="json", exclude=set(NOT_IDENTITY))
         del values["eval"]["objective"]
         values["eval"]["tasks"] = {
             task.name: task.model_dump(mode="json") for task in (*self.special_tasks, *self.general_tasks)

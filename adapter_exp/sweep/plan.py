@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from adapter_exp.config import Config, parse_config
+from adapter_exp.config import NOT_IDENTITY, Config, parse_config
 from adapter_exp.errors import UserError
 from adapter_exp.sweep.ledger import JobEntry
 
@@ -98,9 +98,9 @@ def by_base(jobs: Iterable[PlannedJob]) -> list[PlannedJob]:
 
 
 def varying(job_overrides: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """Keys of the overrides that differ between jobs, in their order."""
+    """Keys of the overrides that differ between jobs, in their order; only those that change a job's numbers."""
     lists = [dict(override.split("=", 1) for override in overrides if "=" in override) for overrides in job_overrides]
-    keys = dict.fromkeys(key for values in lists for key in values)
+    keys = dict.fromkeys(key for values in lists for key in values if key.split(".", 1)[0] not in NOT_IDENTITY)
     return tuple(key for key in keys if len({values.get(key) for values in lists}) > 1)
 
 
@@ -153,10 +153,10 @@ def _told(faults: dict[str, list[tuple[str, ...]]], all_overrides: Sequence[Sequ
     names = varying(all_overrides)
     lines = []
     for fault, jobs in faults.items():
-        if len(jobs) == len(all_overrides):
+        first = " ".join(readable(override) for override in jobs[0] if override.split("=", 1)[0] in names)
+        if len(jobs) == len(all_overrides) or not first:
             lines.append(fault)
             continue
-        first = " ".join(readable(override) for override in jobs[0] if override.split("=", 1)[0] in names)
         more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
         lines.append(f"job {first}{more}: {fault}")
     return lines

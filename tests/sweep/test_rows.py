@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +28,13 @@ def job(
 def test_a_name_holds_what_differs_only():
     assert names([job(0), job(1)]) == {"h0": "adapter.r=4", "h1": "adapter.r=8"}
     assert names([job(0)]) == {"h0": "adapter=lora adapter.r=4 seed=0"}  # nothing differs in a sweep of one
+
+
+def test_a_key_that_changes_no_number_is_no_difference():
+    resumed = replace(
+        job(1), overrides=(*job(1).overrides, "resume_sweep=multirun/s", "tracking.kind=none", "isolate=process")
+    )
+    assert names([job(0), resumed]) == {"h0": "adapter.r=4", "h1": "adapter.r=8"}
 
 
 def test_counts_name_the_states_that_occur():
