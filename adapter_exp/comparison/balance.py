@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adapter_exp.comparison.intervals import relative_ends
+from adapter_exp.comparison.intervals import percentile_ends
 from adapter_exp.comparison.model import BalanceRow, Configuration, Estimate, MetricRow
 from adapter_exp.comparison.resampling import Array
 from adapter_exp.comparison.task_comparison import TaskEvidence
@@ -66,48 +66,96 @@ def _rows(
     special_f1, general_f1 = _changes(special, f1_metric(special)), _changes(general, f1_metric(general))
     both = [one for one in configurations if one.name in gains and one.name in losses]
     fronts = _front_shares([_point(one, gains[one.name], losses[one.name]) for one in both])
+    f1 = {one.name: (special_f1.get(one.name), general_f1.get(one.name)) for one in both}
+    published = {name: _published(*parts) for name, parts in f1.items()}
+    absolute = {name: _absolute(*parts) for name, parts in f1.items()}
+    published_behind, absolute_behind = _behind(published, confidence), _behind(absolute, confidence)
     rows = []
     for one, share in zip(both, fronts, strict=True):
         gain, loss = gains[one.name].row.change, losses[one.name].row.change
         if gain is None or loss is None:
             continue
-        f1 = [changes[one.name] for changes in (special_f1, general_f1) if one.name in changes]
-        published, absolute = (_published(f1, confidence), _absolute(f1, confidence)) if len(f1) == 2 else (None, None)
-        rows.append(BalanceRow(one.name, special.task.name, general.task.name, gain, loss, published, absolute, share))
+        rows.append(
+            BalanceRow(
+                configuration=one.name,
+                special=special.task.name,
+                general=general.task.name,
+                gain=gain,
+                forgetting=loss,
+                published=_estimate(published[one.name], confidence),
+                absolute=_estimate(absolute[one.name], confidence),
+                on_front=share,
+                published_behind=published_behind.get(one.name),
+                absolute_behind=absolute_behind.get(one.name),
+            )
+        )
     return rows
 
 
-def _published(parts: Sequence[_Change], confidence: float) -> Estimate | None:
-    """Sum of the relative changes."""
-    relative = [part.row.relative for part in parts]
-    if any(one is None for one in relative):
+@dataclass(frozen=True)
+class _Sum:
+    """A balance score on the items themselves, and over the resamples where there are any."""
+
+    value: float
+    drawn: Array | None
+
+
+def _published(special: _Change | None, general: _Change | None) -> _Sum | None:
+    """Sum of the relative changes; None where a base scored 0."""
+    if special is None or general is None or special.row.relative is None or general.row.relative is None:
         return None
-    value = sum(one.value for one in relative if one is not None)
-    drawn = [(part.change, part.before) for part in parts]
-    if any(change is None for change, _ in drawn):
-        return Estimate(value)
-    # a/b + c/d = (ad + cb) / bd, so that one function treats a base of 0 in the resamples.
-    (a, b), (c, d) = ((np.asarray(change), np.asarray(before)) for change, before in drawn)
-    low, high = relative_ends((a * d + c * b)[None], (b * d)[None], np.ones(1), confidence)
-    return _with_ends(value, float(low[0]), float(high[0]))
+    value = special.row.relative.value + general.row.relative.value
+    if any(one.change is None or one.before is None for one in (special, general)):
+        return _Sum(value, None)
+    return _Sum(value, _ratio(special) + _ratio(general))
 
 
-def _absolute(parts: Sequence[_Change], confidence: float) -> Estimate | None:
+def _ratio(part: _Change) -> Array:
+    """The relative change over the resamples: infinite where the base scores 0 and the adapted model does not."""
+    change, before = np.asarray(part.change), np.asarray(part.before)
+    ratio = np.divide(change, before, out=np.zeros_like(change), where=before != 0)
+    return np.where((before == 0) & (change != 0), np.inf, ratio)
+
+
+def _absolute(special: _Change | None, general: _Change | None) -> _Sum | None:
     """Sum of the absolute changes; it also exists where a base scored 0."""
-    changes = [part.row.change for part in parts]
-    if any(one is None for one in changes):
+    if special is None or general is None or special.row.change is None or general.row.change is None:
         return None
-    value = sum(one.value for one in changes if one is not None)
-    drawn = [part.change for part in parts if part.change is not None]
-    if len(drawn) < len(parts):
-        return Estimate(value)
+    value = special.row.change.value + general.row.change.value
+    drawn = None if special.change is None or general.change is None else special.change + general.change
+    return _Sum(value, drawn)
+
+
+def _behind(sums: Mapping[str, _Sum | None], confidence: float) -> dict[str, Estimate]:
+    """Each configuration minus the one with the highest balance, which has no entry; draws are those of both."""
+    known = {name: one for name, one in sums.items() if one is not None}
+    found: dict[str, Estimate] = {}
+    leader = max(known, key=lambda name: known[name].value, default=None)
+    for name, one in known.items():
+        if leader is None or name == leader:
+            continue
+        top = known[leader]
+        with np.errstate(invalid="ignore"):  # two infinite ones: unknown, see _estimate
+            drawn = None if one.drawn is None or top.drawn is None else one.drawn - top.drawn
+        difference = _estimate(_Sum(one.value - top.value, drawn), confidence)
+        if difference is not None:
+            found[name] = difference
+    return found
+
+
+def _estimate(one: _Sum | None, confidence: float) -> Estimate | None:
+    """With its percentile interval, which has no ends where an end would be infinite or unknown."""
+    if one is None or one.drawn is None:
+        return None if one is None else Estimate(one.value)
+    if np.isfinite(one.drawn).all():
+        low, high = (float(end[0]) for end in percentile_ends(one.drawn[None], confidence))
+        return Estimate(one.value, low, high)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.sum(drawn, axis=0), [tail, 1 - tail])
-    return _with_ends(value, float(low), float(high))
-
-
-def _with_ends(value: float, low: float, high: float) -> Estimate:
-    return Estimate(value, low, high) if np.isfinite(low) and np.isfinite(high) else Estimate(value)
+    # The nearest rank outwards: between a number and infinity there is nothing to interpolate. What is unknown counts
+    # against the claim, on either side.
+    low = float(np.quantile(np.where(np.isnan(one.drawn), -np.inf, one.drawn), tail, method="lower"))
+    high = float(np.quantile(np.where(np.isnan(one.drawn), np.inf, one.drawn), 1 - tail, method="higher"))
+    return Estimate(one.value, low, high) if np.isfinite(low) and np.isfinite(high) else Estimate(one.value)
 
 
 @dataclass(frozen=True)
@@ -126,19 +174,24 @@ def _point(one: Configuration, gain: _Change, loss: _Change) -> _Point:
 
 
 def _front_shares(points: Sequence[_Point]) -> list[float | None]:
-    """Share of the resamples in which no other point is at least as good in all three and better in one."""
-    known = [
-        number for number, point in enumerate(points)
-        if point.gain is not None and point.loss is not None and point.parameters is not None
-    ]  # fmt: skip
+    """Share of the resamples in which no other point is at least as good in all three and better in one.
+
+    The base is one of the others: without it the smallest configuration would be on the front whatever it does.
+    """
     shares: list[float | None] = [None] * len(points)
+    known = [
+        (number, point.gain, point.loss, point.parameters)
+        for number, point in enumerate(points)
+        if point.gain is not None and point.loss is not None and point.parameters is not None
+    ]
     if not known:
         return shares
-    gains = np.stack([np.asarray(points[number].gain) for number in known])
-    losses = np.stack([np.asarray(points[number].loss) for number in known])
-    sizes = np.array([points[number].parameters for number in known], dtype=np.float64)
-    for place, number in enumerate(known):
-        shares[number] = float(1 - np.any(_dominates(gains, losses, sizes, place), axis=0).mean())
+    numbers, gains, losses, sizes = zip(*known, strict=True)
+    base = np.zeros_like(gains[0])
+    all_gains, all_losses = np.stack([*gains, base]), np.stack([*losses, base])
+    all_sizes = np.array([*sizes, 0.0])
+    for place, number in enumerate(numbers):
+        shares[number] = float(1 - np.any(_dominates(all_gains, all_losses, all_sizes, place), axis=0).mean())
     return shares
 
 

@@ -144,8 +144,42 @@ def test_a_front_point_is_not_dominated(group):
     shares = {one.configuration: one.on_front for one in group.balance}
     assert all(0 <= share <= 1 for share in shares.values())
     assert shares["mlp"] > 0.9, "it gains far more than what is smaller"
-    assert shares["lora r=4"] > 0.5
     assert shares["full"] < shares["mlp"], "no better and a hundred times larger"
+
+
+@pytest.fixture(scope="module")
+def balanced(tmp_path_factory):
+    """One that learns, the same answers from a larger one, one that learns less, and one below the base everywhere."""
+    root = tmp_path_factory.mktemp("balanced")
+    for r, parameters, skill, answers in (
+        (2, 2000, BETTER, "equal"),
+        (4, 4000, BETTER, "equal"),
+        (8, 1000, GOOD, "less"),
+        (16, 10, {"nerus": 0.05, "terra": 0.3}, "worse"),
+    ):
+        adapter = LORA | {"r": r}
+        write_run(root / str(r), adapter=adapter, skill=skill, parameters=parameters, answers=answers)
+    (group,) = compare_runs(*read_runs([root]), resamples=1000).groups
+    return {one.configuration: one for one in group.balance}
+
+
+def test_a_front_excludes_what_another_or_the_base_dominates(balanced):
+    assert balanced["lora r=2"].on_front > 0.9
+    assert balanced["lora r=4"].on_front == 0, "equal answers from twice the parameters"
+    assert balanced["lora r=16"].on_front < 0.05, "the smallest, but the base is better at both tasks"
+
+
+def test_a_balance_is_held_against_the_leaders_over_the_same_draws(balanced):
+    leader = max(balanced.values(), key=lambda one: one.published.value)
+    assert leader.configuration == "lora r=2" and leader.published_behind is leader.absolute_behind is None
+    twin, worse = balanced["lora r=4"], balanced["lora r=16"]
+    assert twin.published.high - twin.published.low > 0.1
+    for one in (twin.published_behind, twin.absolute_behind):
+        assert (one.value, one.low, one.high) == (0, 0, 0), "equal answers differ in no draw"
+    assert worse.published_behind.value == pytest.approx(worse.published.value - leader.published.value)
+    assert worse.absolute_behind.value == pytest.approx(worse.absolute.value - leader.absolute.value)
+    assert worse.published_behind.low < worse.published_behind.value < worse.published_behind.high < 0
+    assert worse.absolute_behind.high < 0
 
 
 def test_costs_are_medians(group):

@@ -279,7 +279,9 @@ def test_a_sweep_of_one(sweep):
     metric = group.tasks[0].metrics[0]
     assert metric.places == (("lora",),) and metric.pairs == () and metric.smallest_pair_difference is None
     assert metric.rows[0].p == metric.rows[0].p_holm is not None
-    assert group.balance[0].on_front == 1.0
+    alone = group.balance[0]
+    assert 0 <= alone.on_front < 1, "in some resamples it is no better than the base anywhere"
+    assert alone.published_behind is None and alone.absolute_behind is None
     assert "one_seed" in {one.code for one in group.warnings}
 
 
