@@ -126,7 +126,7 @@ def _names(all_values: Sequence[Mapping[str, Any]]) -> list[str]:
         members = [number for number, values in enumerate(all_values) if str(values.get(KIND)) == kind]
         keys = _telling([all_values[number] for number in members])
         for number in members:
-            words = [f"{_label(key, keys)}={_short(all_values[number].get(key))}" for key in keys]
+            words = [f"{label(key, keys)}={_short(all_values[number].get(key))}" for key in keys]
             names[number] = " ".join([kind, *words])
     return names
 
@@ -154,7 +154,8 @@ def _order(key: str) -> tuple[int, int, str]:
     return 1, _FIRST.index(name) if name in _FIRST else len(_FIRST), key
 
 
-def _label(key: str, keys: Sequence[str]) -> str:
+def label(key: str, keys: Sequence[str]) -> str:
+    """A dotted key as a short word that tells it from the others in ``keys``."""
     if key.startswith("adapter."):
         return key.removeprefix("adapter.")
     section, _, last = key.rpartition(".")
