@@ -22,10 +22,7 @@ _BUDGET_KEYS = ("examples", "epochs", "steps", "tokens")
 def group_facts(runs: Sequence[Run], configurations: Sequence[Configuration]) -> dict[str, Any]:
     """The facts of ``model.Group``."""
     first = runs[0].record
-    data: dict[str, Any] = {}
-    for run in runs:
-        for task, splits in run.record["data"].items():
-            data[task] = dict(splits) | data.get(task, {})
+    data = _data(runs)
     versions: dict[str, list[str]] = {}
     for run in runs:
         for name, version in run.record["versions"].items():
@@ -41,7 +38,10 @@ def group_facts(runs: Sequence[Run], configurations: Sequence[Configuration]) ->
         "source": first["model"].get("source"),
         "revision": first["model"].get("revision"),
         "checkpoint_sha256": checkpoint_of(runs[0]),
-        "data": data,
+        "data": {task: {split: found[0] for split, found in splits.items()} for task, splits in data.items()},
+        "data_variants": {
+            task: {split: found for split, found in splits.items() if len(found) > 1} for task, splits in data.items()
+        },
         "quantizations": _all(runs, quantization_of),
         "compute_dtypes": _all(runs, lambda run: run.record["model"].get("compute_dtype")),
         "devices": _all(runs, lambda run: run.record["host"].get("device")),
@@ -52,6 +52,17 @@ def group_facts(runs: Sequence[Run], configurations: Sequence[Configuration]) ->
         "learning_rates": rates,
         "imported": (first.get("imported") or {}).get("source"),
     }
+
+
+def _data(runs: Sequence[Run]) -> dict[str, dict[str, list[Any]]]:
+    """Statistics by task and split, one for each fingerprint, the first run's first."""
+    found: dict[str, dict[str, dict[Any, Any]]] = {}
+    for run in runs:
+        for task, splits in run.record["data"].items():
+            for split, statistics in splits.items():
+                of_split = found.setdefault(task, {}).setdefault(split, {})
+                of_split.setdefault(statistics.get("fingerprint"), statistics)
+    return {task: {split: list(kept.values()) for split, kept in splits.items()} for task, splits in found.items()}
 
 
 def warnings(

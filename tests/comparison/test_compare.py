@@ -294,6 +294,20 @@ def test_budgets_and_learning_rates_are_told(tmp_path):
     assert [one.name for one in group.configurations][1] == "lora learning_rate=0.5"
 
 
+def test_every_data_set_that_was_trained_on_is_kept(tmp_path):
+    for seed, fingerprint in enumerate("aba"):
+        write_run(tmp_path / str(seed), seed=seed, count=15)
+        train = {"fingerprint": fingerprint * 64, "items": 10 + seed}
+        change_record(tmp_path / str(seed), lambda data, train=train: data["data"]["nerus"].update(train=train))
+    change_record(tmp_path / "2", lambda data: data["data"]["nerus"].update(validation={"fingerprint": "v"}))
+    facts = compare_runs(*read_runs([tmp_path]), resamples=100).groups[0].facts
+    assert [(one["fingerprint"][0], one["items"]) for one in facts["data_variants"]["nerus"]["train"]] == [
+        ("a", 10), ("b", 11)
+    ]  # fmt: skip
+    assert facts["data_variants"]["nerus"].keys() == {"train"}
+    assert facts["data"]["nerus"]["train"]["items"] == 10 and facts["data"]["nerus"]["validation"]["fingerprint"] == "v"
+
+
 def test_a_base_that_answered_differently_is_told(tmp_path):
     write_run(tmp_path / "0", count=30)
     write_run(tmp_path / "1", count=30, seed=1)
