@@ -11,7 +11,7 @@ from adapter_exp.comparison.facts import group_facts, warnings
 from adapter_exp.comparison.gates import failed_gates
 from adapter_exp.comparison.groups import comparable_groups
 from adapter_exp.comparison.model import Comparison, Group, Refused, Run
-from adapter_exp.comparison.scores import ADAPTED, BASE
+from adapter_exp.comparison.scores import scored_tasks
 from adapter_exp.comparison.task_comparison import Settings, compare_task
 from adapter_exp.errors import UserError
 
@@ -76,9 +76,6 @@ def _group(runs: Sequence[Run], settings: Settings) -> tuple[Group, list[Refused
 def _tasks(runs: Sequence[Run]) -> list[str]:
     """Scored tasks, the special ones first."""
     roles = {
-        task: run.record["tasks"].get(task, {}).get("role", "special")
-        for run in runs
-        for model in (BASE, ADAPTED)
-        for task in run.record["evaluation"].get(model, {})
+        task: run.record["tasks"].get(task, {}).get("role", "special") for run in runs for task in scored_tasks(run)
     }
     return sorted(roles, key=lambda task: roles[task] != "special")

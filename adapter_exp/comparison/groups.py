@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adapter_exp.comparison.model import Reason, Run, reason
+from adapter_exp.comparison.scores import ADAPTED, BASE, scored_tasks
 from adapter_exp.comparison.tasks import task_settings
 
 _DATA_KEYS = frozenset({"path", "max_train", "max_validation", "max_eval", "split_seed", "min_chars", "max_chars"})
@@ -85,8 +86,7 @@ def checkpoint_of(run: Run) -> str:
 
 def _alone(run: Run) -> RunGroup:
     imported = str((run.record.get("imported") or {}).get("source", "")) if run.imported else None
-    scored = {task for model in ("base", "adapted") for task in run.record["evaluation"].get(model, {})}
-    tasks = {task: _task_facts(run, task) for task in sorted(scored)}
+    tasks = {task: _task_facts(run, task) for task in sorted(scored_tasks(run))}
     return RunGroup(checkpoint_of(run), imported, tasks, (run,))
 
 
@@ -100,7 +100,7 @@ def _task_facts(run: Run, task: str) -> TaskFacts:
     role = str(run.record["tasks"].get(task, {}).get("role", "special"))
     settings = {key: value for key, value in task_settings(run.record, task).items() if key not in _DATA_KEYS}
     settings["chat"] = (run.record["config"].get("model") or {}).get("chat")
-    rows = run.predictions.get((task, "base")) or run.predictions.get((task, "adapted"))
+    rows = run.predictions.get((task, BASE)) or run.predictions.get((task, ADAPTED))
     if rows is None:
         return TaskFacts(role, None, None, settings)
     items = tuple(sorted((row.item_hash, row.prompt_hash) for row in rows))

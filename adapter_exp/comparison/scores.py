@@ -125,6 +125,12 @@ def _mean(arrays: Sequence[Array]) -> Array:
     return np.asarray(np.mean(arrays, axis=0), dtype=np.float64)
 
 
+def scored_tasks(run: Run) -> list[str]:
+    """Tasks with scores of the base or of the adapted model, each once."""
+    evaluation = run.record["evaluation"]
+    return list(dict.fromkeys(task for model in (BASE, ADAPTED) for task in evaluation.get(model, {})))
+
+
 def recorded(run: Run, model: str, task: str, metric: str) -> float | None:
     """A metric as the record has it; None where it has none or it was not finite."""
     entry = run.record["evaluation"].get(model, {}).get(task, {}).get(metric)
