@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
@@ -102,6 +102,21 @@ def logarithmic(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def linear(axis: Any) -> None:
+    """Set a few ticks, written in full: an offset beside the axis is read by nobody.
+
+    The view is at least a tenth of the largest value: what differs by less is drawn as the small difference that it is.
+    """
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    low, high = axis.get_view_interval()
+    missing = 0.1 * max(abs(low), abs(high)) - (high - low)
+    if missing > 0:
+        axis.set_view_interval(low - missing / 2, high + missing / 2, ignore=True)
+    axis.set_major_locator(MaxNLocator(nbins=4))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+
+
 def thousands(value: float) -> str:
     """``20k``, ``1.5M``: for the ticks of an axis."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -116,8 +131,20 @@ def wrapped(text: str, width: int = KEY_WIDTH) -> str:
     return "\n".join(lines if len(lines) <= 3 else [*lines[:2], lines[2][: width - 1] + "…"])
 
 
-def draw_key(figure: Any, group: Group, names: Sequence[str], *, lines: bool = False) -> None:
-    """A numbered key of configurations to the right of the plot; with their lines where there are some."""
+def draw_key(
+    figure: Any,
+    group: Group,
+    names: Sequence[str],
+    *,
+    lines: bool = False,
+    hollow: Collection[str] = (),
+    note: str = "",
+) -> None:
+    """A numbered key of configurations to the right of the plot; with their lines where there are some.
+
+    Args:
+        hollow: configurations drawn with an empty marker; ``note`` below the key says what that means.
+    """
     from matplotlib.lines import Line2D
 
     styles = looks(group)
@@ -128,11 +155,15 @@ def draw_key(figure: Any, group: Group, names: Sequence[str], *, lines: bool = F
             linestyle=styles[name].line if lines else "",
             marker=styles[name].marker,
             color=styles[name].color,
+            markerfacecolor="white" if name in hollow else styles[name].color,
             markersize=5 if lines else 7,
         )
         for name in names
     ]
     labels = [f"{styles[name].number}  {wrapped(name)}" for name in names]
+    if hollow:
+        handles.append(Line2D([], [], linestyle="", marker="o", color=GREY, markerfacecolor="white", markersize=7))
+        labels.append(wrapped(note))
     length: dict[str, Any] = {"handlelength": 3.0} if lines else {"handletextpad": 0.3}
     figure.legend(handles, labels, loc="outside right upper", fontsize=8, borderaxespad=0.2, **length)
 
@@ -164,8 +195,8 @@ def stack_labels(axes: Any, ends: Sequence[tuple[float, float]], texts: Sequence
 
 
 def key_height(names: Sequence[str]) -> float:
-    """Inches that a key of ``names`` takes."""
-    return 0.4 + 0.175 * sum(wrapped(name).count("\n") + 1 for name in names)
+    """Inches that a key of ``names`` takes, with a note."""
+    return 0.6 + 0.175 * sum(wrapped(name).count("\n") + 1 for name in names)
 
 
 def place_labels(figure: Any, axes: Any, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> list[Any]:

@@ -9,6 +9,7 @@ from adapter_exp.report import plot_losses, plot_tradeoffs
 from adapter_exp.report.document import Block, Cell, Column, Figure, Paragraph, Section, Table, file_name, plain
 from adapter_exp.report.numbers import DASH, change, exists, interval, share, whole
 from adapter_exp.report.texts import Texts
+from adapter_exp.report.withheld import gates_against
 
 
 def cost(group: Group, t: Texts, prefix: str) -> Section:
@@ -68,7 +69,10 @@ def _front(group: Group, t: Texts) -> list[Block]:
                 Cell(change(row.gain.value), interval(row.gain, signed=True)),
                 Cell(change(row.forgetting.value), interval(row.forgetting, signed=True)),
                 Cell(whole(costs.get(row.configuration))),
-                Cell(share(row.on_front)),
+                Cell(
+                    share(row.on_front)
+                    + (" ?" if gates_against(group, row.configuration, row.special, row.general) else "")
+                ),
             )
         )
     keys = ("forgetting.gain", "forgetting.forgetting", "cost.parameters", "front.share")

@@ -41,32 +41,33 @@ def _in_order(refused: Sequence[Refused]) -> list[Refused]:
 
 
 def _gates(failed: Sequence[FailedGate], group: Group, t: Texts) -> Table:
-    """Equal findings of several runs are one row, and so are one configuration's seeds."""
-    same: dict[tuple[str, str, str, str], list[FailedGate]] = {}
+    """One row for the seeds of a configuration, and for configurations with the same findings."""
+    owners: dict[tuple[str, str, str, str], list[FailedGate]] = {}
     for gate in failed:
-        same.setdefault((*_about(gate), t.reason(gate.reason)), []).append(gate)
-    rows: dict[tuple[str, ...], tuple[str, int, list[FailedGate]]] = {}
-    for (*about, reason), members in same.items():
-        names = {gate.configuration for gate in members}
-        key = (*about, *sorted(names)) if len(names) == 1 else (*about, reason)
-        first, more, known = rows.get(key, (reason, 0, []))
-        rows[key] = (first, more + len(members) if known else 0, [*known, *members])
+        owners.setdefault((gate.name, gate.task or "", gate.model or "", gate.configuration), []).append(gate)
+    alike: dict[tuple[object, ...], list[list[FailedGate]]] = {}
+    for (*about, _), gates_of_one in owners.items():
+        found = frozenset(t.reason(gate.reason) for gate in gates_of_one)
+        alike.setdefault((*about, found), []).append(gates_of_one)
     shown = [
         (
-            Cell(gate_name(members[0].name, t), strong=True),
-            Cell(plain(members[0].task or DASH)),
-            Cell(_who(members, group, t)),
-            Cell(t("gates.likewise", reason=reason, number=more) if more else reason),
-            Cell(_withholds(members[0], t)),
+            Cell(gate_name(members[0][0].name, t), strong=True),
+            Cell(plain(members[0][0].task or DASH)),
+            Cell(_who([gate for one in members for gate in one], group, t)),
+            Cell(_told(members[0], t)),
+            Cell(_withholds(members[0][0], t)),
         )
-        for reason, more, members in rows.values()
+        for members in alike.values()
     ]
     keys = ("gate", "task", "configuration", "reason", "withholds")
     return Table(tuple(Column(t(f"column.{key}"), "left", key=True) for key in keys), tuple(shown))
 
 
-def _about(gate: FailedGate) -> tuple[str, str, str]:
-    return gate.name, gate.task or "", gate.model or ""
+def _told(seeds: Sequence[FailedGate], t: Texts) -> str:
+    """The first seed's finding, and how many seeds failed with other numbers."""
+    first, *others = [t.reason(gate.reason) for gate in seeds]
+    more = sum(other != first for other in others)
+    return t("gates.likewise", reason=first, number=more) if more else first
 
 
 def _who(members: Sequence[FailedGate], group: Group, t: Texts) -> str:

@@ -38,10 +38,12 @@ def percent(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share in percent, without a sign: three significant digits at least."""
+    """A share in percent, without a sign: two decimals, and three significant digits below 1 %."""
     if not exists(value):
         return DASH
-    return f"{100 * value:.2f}%" if value >= 0.01 or value == 0 else f"{100 * value:.3g}%"
+    shown = 100 * value
+    decimals = 2 if shown >= 1 or shown <= 0 else 2 - math.floor(math.log10(shown))
+    return f"{shown:.{decimals}f}%"
 
 
 def change_with_relative(absolute: float | None, relative: float | None) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from adapter_exp.comparison.model import Configuration, Group, MetricRow, TaskComparison
+from adapter_exp.comparison.configurations import label
+from adapter_exp.comparison.model import Configuration, Group, MetricComparison, MetricRow, TaskComparison
 from adapter_exp.report.axes import Axis
 from adapter_exp.report.canvas import COLORS, GREY, LINES, MARKERS, logarithmic, new_figure, wrapped
+from adapter_exp.report.comparison_tasks import base_name
 from adapter_exp.report.document import plain
 from adapter_exp.report.numbers import compact
 from adapter_exp.report.texts import Texts
@@ -16,6 +17,7 @@ _Series = list[tuple[float, MetricRow]]
 
 _WIDE_AXIS = 4  # an axis whose ends differ by this factor is logarithmic
 _MOST_TICKS = 12
+BASE_LINES = (":", "-.", "--")
 MOST_SERIES = len(COLORS) * len(LINES)
 
 
@@ -35,8 +37,10 @@ def metric_against_axis(group: Group, task: TaskComparison, axis: Axis, t: Texts
             look = kinds.index(name) if name in kinds else number
             shift = 0.0 if axis.numeric else 0.5 * ((number + 0.5) / len(series) - 0.5)
             _draw(axes, name, [(place + shift, row) for place, row in points], look, joined=axis.numeric)
-        for estimate in list(metric.base.values())[:1]:
-            axes.axhline(estimate.value, color=GREY, linewidth=1, linestyle=":", label=t("plot.axis.base"))
+        for number, (value, name) in enumerate(_bases(metric, t).items()):
+            axes.axhline(
+                value, color=GREY, linewidth=1, linestyle=BASE_LINES[number % len(BASE_LINES)], label=wrapped(name, 30)
+            )
         _ticks(axes, axis)
         several = any(len(row.by_seed) > 1 for points in series.values() for _, row in points)
         axes.set_xlabel(plain(axis.key) + (f"\n({t('plot.axis.band')})" if several else ""))
@@ -83,14 +87,25 @@ def _series(group: Group, task: TaskComparison, axis: Axis) -> dict[str, _Series
     for one in group.configurations:
         place = axis.position(one)
         if place is not None and one.name in rows:
-            found.setdefault(_rest(one, axis.key, group.varying), []).append((place, rows[one.name]))
+            found.setdefault(_rest(one, axis.key, group), []).append((place, rows[one.name]))
     return {name: sorted(points, key=lambda point: point[0]) for name, points in list(found.items())[:MOST_SERIES]}
 
 
-def _rest(one: Configuration, axis: str, varying: Sequence[str]) -> str:
-    others = [
-        f"{key.rpartition('.')[2]}={compact(one.axes[key])}"
-        for key in varying
-        if key not in (axis, "adapter.kind") and key in one.axes and one.axes[key] is not None
+def _rest(one: Configuration, axis: str, group: Group) -> str:
+    """The kind, and what else varies among configurations of this kind."""
+    own = [other for other in group.configurations if other.kind == one.kind]
+    keys = [
+        key
+        for key in group.varying
+        if key not in (axis, "adapter.kind") and any(other.axes.get(key) != one.axes.get(key) for other in own)
     ]
+    others = [f"{label(key, keys)}={compact(one.axes.get(key))}" for key in keys]
     return " ".join([one.kind, *others])
+
+
+def _bases(metric: MetricComparison, t: Texts) -> dict[float, str]:
+    """The base's score at each quantisation, with its name; bases with one score share a line."""
+    found: dict[float, list[str]] = {}
+    for quantization, estimate in metric.base.items():
+        found.setdefault(estimate.value, []).append(base_name(metric, quantization, t))
+    return {value: ", ".join(names) for value, names in found.items()}

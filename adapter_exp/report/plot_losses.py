@@ -17,6 +17,8 @@ def has_losses(group: Group) -> bool:
 
 def loss_curves(group: Group, t: Texts) -> Any:
     """One smoothed line per configuration, averaged over its seeds; its number stands at its end."""
+    from matplotlib.ticker import MaxNLocator
+
     styles = looks(group)
     curves = {one.name: curve for one in group.configurations if (curve := _curve(one))}
     names = list(curves)
@@ -32,6 +34,7 @@ def loss_curves(group: Group, t: Texts) -> Any:
                 markevery=(style.number % marks, marks), markersize=4, linewidth=1.3,
             )  # fmt: skip
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(f"{t('plot.loss.x')}\n({t('plot.loss.mean')})")
         axes.set_ylabel(t("plot.loss.y"))
         width = smoothing_window

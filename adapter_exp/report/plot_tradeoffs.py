@@ -10,16 +10,17 @@ from adapter_exp.report.canvas import (
     BLACK,
     draw_key,
     key_height,
+    linear,
     logarithmic,
     looks,
     new_figure,
     place_labels,
-    thousands,
 )
 from adapter_exp.report.document import plain
 from adapter_exp.report.numbers import exists
 from adapter_exp.report.plot_changes import bars
 from adapter_exp.report.texts import Texts
+from adapter_exp.report.withheld import gates_against
 
 _GIB = 1024**3
 _WIDE_AXIS = 8  # a cost that varies by more is drawn on a logarithmic axis
@@ -31,6 +32,7 @@ def gain_against_forgetting(group: Group, rows: Sequence[BalanceRow], t: Texts) 
     special, general = rows[0].special, rows[0].general
     metrics = {task.name: plain(task.metrics[0].name) for task in group.tasks if task.metrics}
     names = [row.configuration for row in rows]
+    hollow = {name for name in names if gates_against(group, name, special, general)}
     with new_figure(width=8.5, height=max(4.6, key_height(names))) as (figure, (axes,)):
         axes.set_title(t("plot.forgetting.title", special=plain(special), general=plain(general)))
         axes.axhline(0, color=BLACK, linewidth=0.8)
@@ -40,11 +42,12 @@ def gain_against_forgetting(group: Group, rows: Sequence[BalanceRow], t: Texts) 
             axes.errorbar(
                 [row.forgetting.value], [row.gain.value], xerr=bars(row.forgetting), yerr=bars(row.gain),
                 color=style.color, marker=style.marker, markersize=7, linewidth=0, elinewidth=0.9, capsize=2, alpha=0.9,
+                markerfacecolor="white" if row.configuration in hollow else style.color,
             )  # fmt: skip
         axes.margins(0.08)
         axes.set_xlabel(t("plot.forgetting.x", general=plain(general), metric=metrics.get(general, "")))
         axes.set_ylabel(t("plot.forgetting.y", special=plain(special), metric=metrics.get(special, "")))
-        draw_key(figure, group, names)
+        draw_key(figure, group, names, hollow=hollow, note=t("plot.hollow"))
         points = [(row.forgetting.value, row.gain.value) for row in rows]
         place_labels(figure, axes, points, [str(styles[name].number) for name in names])
     return figure
@@ -61,6 +64,7 @@ def quality_against_cost(group: Group, task: TaskComparison, t: Texts) -> Any:
     styles = looks(group)
     shown = {row.configuration for points in panels.values() for row, _ in points}
     names = [one.name for one in group.configurations if one.name in shown]
+    hollow = {name for name in names if gates_against(group, name, task.name)}
     metric = plain(task.metrics[0].name)
     height = max(4.0, key_height(names))
     with new_figure(width=3.1 * len(panels) + 2.4, height=height, columns=len(panels)) as (figure, all_axes):
@@ -73,17 +77,18 @@ def quality_against_cost(group: Group, task: TaskComparison, t: Texts) -> Any:
                 axes.errorbar(
                     [value], [row.adapted.value], yerr=bars(row.adapted), color=style.color, marker=style.marker,
                     markersize=7, linewidth=0, elinewidth=0.9, capsize=2,
+                    markerfacecolor="white" if row.configuration in hollow else style.color,
                 )  # fmt: skip
             axes.margins(0.12)
             values = [value for _, value in points]
             if min(values) > 0 and max(values) / min(values) > _WIDE_AXIS:
                 axes.set_xscale("log")
                 logarithmic(axes.xaxis)
-            elif max(values) >= 1000:
-                axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
+            else:
+                linear(axes.xaxis)
             axes.set_xlabel(t(f"plot.cost.{cost}"))
         all_axes[0].set_ylabel(metric)
-        draw_key(figure, group, names)
+        draw_key(figure, group, names, hollow=hollow, note=t("plot.hollow"))
         for axes, points in zip(all_axes, panels.values(), strict=True):
             places = [(value, row.adapted.value) for row, value in points]
             place_labels(figure, axes, places, [str(styles[row.configuration].number) for row, _ in points])

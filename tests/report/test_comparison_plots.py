@@ -12,8 +12,9 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 from report.comparison_samples import comparison, configuration, group, metric, ranks, row, task
 
+from adapter_exp.comparison.model import Estimate, FailedGate, Reason
 from adapter_exp.report.axes import swept_axes
-from adapter_exp.report.canvas import COLORS, looks, new_figure, place_labels, png, thousands, wrapped
+from adapter_exp.report.canvas import COLORS, MARKERS, looks, new_figure, place_labels, png, thousands, wrapped
 from adapter_exp.report.comparison import build_document
 from adapter_exp.report.plot_axes import metric_against_axis
 from adapter_exp.report.plot_changes import change_by_configuration
@@ -22,6 +23,7 @@ from adapter_exp.report.plot_tradeoffs import gain_against_forgetting, has_costs
 from adapter_exp.report.texts import texts
 
 EN, RU = texts("en"), texts("ru")
+NF4 = {"quantization.kind": "nf4"}
 
 
 def pixels(figure) -> np.ndarray:
@@ -115,6 +117,76 @@ def test_the_axis_shows_the_values_tried_and_the_seeds():
     assert axes.get_xscale() == "log" and "spread over seeds" in axes.get_xlabel()
     dots = [tuple(line.get_ydata()) for line in axes.lines if line.get_marker() == "."]
     assert dots == [one.by_seed for one in made.tasks[0].metrics[0].rows]
+
+
+def legend(figure) -> list[str]:
+    return [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
+
+
+def test_a_line_is_named_by_what_varies_within_its_kind_alone():
+    """MLP is on another quantisation everywhere: that tells no line of LoRA from another."""
+    grid = [(r, rate) for r in (4, 16) for rate in (1e-3, 1e-2)]
+    sweep = [
+        configuration(f"lora r={r} rate={rate}", axes={"adapter.r": r, "trainer.learning_rate": rate, **NF4})
+        for r, rate in grid
+    ]
+    sweep.append(configuration("mlp", axes={"trainer.learning_rate": 1e-3, "quantization.kind": "none"}))
+    rows = [row(one.name, 0.3 + 0.1 * number) for number, one in enumerate(sweep)]
+    made = group(sweep, [task(metric(rows, [[one.configuration] for one in reversed(rows)]))])
+    figure = metric_against_axis(made, made.tasks[0], swept_axes(made)[0], EN)
+    assert legend(figure) == ["lora learning_rate=0.001", "lora learning_rate=0.01", "base"]
+    both = [
+        replace(one, axes={**one.axes, "quantization.kind": kind}) for one, kind in zip(sweep, "aabbc", strict=True)
+    ]
+    figure = metric_against_axis(replace(made, configurations=tuple(both)), made.tasks[0], swept_axes(made)[0], EN)
+    assert "lora learning_rate=0.001 quantization=a" in legend(figure)
+
+
+def test_the_base_is_drawn_at_each_quantisation():
+    made, _ = ranks(3)
+    special = made.tasks[0]
+    found = replace(special.metrics[0], base={"nf4": Estimate(0.2), "none": Estimate(0.25), "int8": Estimate(0.2)})
+    figure = metric_against_axis(made, replace(special, metrics=(found,)), swept_axes(made)[0], EN)
+    assert legend(figure)[1:] == ["base (nf4), base (int8)", "base (none)"]
+    lines = {
+        line.get_ydata()[0]: line.get_linestyle() for line in figure.axes[0].lines if len(set(line.get_ydata())) == 1
+    }
+    assert lines[0.2] != lines[0.25]
+
+
+def test_ticks_are_few_whole_where_steps_are_and_without_an_offset():
+    made, _ = ranks(4)
+    near = tuple(replace(one, peak_rss_bytes=700_000_000 + 1000 * n) for n, one in enumerate(made.costs))
+    figure = quality_against_cost(replace(made, costs=near), made.tasks[0], EN)
+    figure.draw_without_rendering()
+    memory = figure.axes[2].xaxis
+    shown = [label.get_text() for label in memory.get_ticklabels()]
+    assert memory.get_offset_text().get_text() == "" and 2 <= len(set(shown)) == len(shown) <= 6
+    low, high = memory.get_view_interval()
+    assert high - low > 0.05, "a thousand bytes are not drawn as a large difference"
+    (losses,) = loss_curves(made, EN).axes
+    losses.set_xlim(1, 3)
+    assert all(tick == int(tick) for tick in losses.get_xticks())
+
+
+def faces(axes) -> list[bool]:
+    """Whether each point is hollow."""
+    return [line.get_markerfacecolor() == "white" for line in axes.lines if line.get_marker() in MARKERS]
+
+
+def test_what_gates_withhold_is_hollow_and_the_key_says_so():
+    made, _ = ranks(3)
+    name = made.configurations[1].name
+    gate = FailedGate(name, 0, "terra", "adapted", "majority", Reason("majority"), frozenset({"higher", "tie"}))
+    gated = replace(made, gates=(gate,))
+    for draw, expected in (
+        (lambda one: gain_against_forgetting(one, one.balance, EN), [False, True, False]),
+        (lambda one: quality_against_cost(one, one.tasks[1], EN), [False, True, False]),
+        (lambda one: quality_against_cost(one, one.tasks[0], EN), [False, False, False]),  # another task
+    ):
+        assert faces(draw(gated).axes[0]) == expected
+        assert (legend(draw(gated))[-1] == "hollow: withheld by a gate") is any(expected)
+        assert not any(faces(draw(made).axes[0])) and len(legend(draw(made))) == 3
 
 
 def test_values_that_are_no_numbers_stand_beside_each_other():

@@ -256,6 +256,29 @@ def test_equal_findings_of_gates_are_one_row():
     assert found[1][3] == "f1 is 0.0000, the best trivial answer reaches 0.5000 (other seeds likewise: 2)"
 
 
+def test_gates_are_told_by_configuration_even_where_two_happen_to_have_one_number():
+    configurations = [configuration("lora"), configuration("mlp", seeds=(0,))]
+    scores = [("lora", 0, 0.4), ("lora", 2, 0.3), ("mlp", 0, 0.3)]
+    own = [
+        gate("majority", name, seed, "adapted", metric="f1", score=value, trivial=0.5) for name, seed, value in scores
+    ]
+    made = group(configurations, [task(metric([row("lora", 0.3), row("mlp", 0.4)], [["mlp"]]))], gates=tuple(own))
+    found = tables(build_document(comparison(made), "en"))["7. Gates: "]
+    assert [(one[2], one[3]) for one in found] == [
+        ("lora (seed: 0, 2)", "f1 is 0.4000, the best trivial answer reaches 0.5000 (other seeds likewise: 1)"),
+        ("mlp", "f1 is 0.3000, the best trivial answer reaches 0.5000"),
+    ]
+
+
+def test_the_front_marks_what_gates_withhold_and_names_its_cost():
+    made, _ = ranks(2)
+    gated = replace(made, gates=(replace(gate("majority", "lora r=4", 0, "adapted"), task="terra"),))
+    name = "6. Cost: Pareto front over gain, forgetting and trainable parameters"
+    document = build_document(comparison(gated), "en")
+    assert {one[0]: one[4] for one in tables(document)[name]} == {"lora r=2": "70.00%", "lora r=4": "70.00% ?"}
+    assert "Cost is trainable parameters alone" in text(comparison(gated))
+
+
 def test_refused_runs_are_told_with_their_reasons():
     made = ranks(2)[1]
     refused = Refused(Path("multirun/s/7"), Reason("predictions_missing", {"file": "predictions/nerus.base.jsonl"}))

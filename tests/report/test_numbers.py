@@ -65,7 +65,8 @@ def test_items_needed_are_never_rounded_down(value):
 def test_other_shapes():
     assert whole(27_262_976) == "27\u00a0262\u00a0976" and whole(999) == "999"
     assert (p_value(0.0004), p_value(0.0314), p_value(1.0)) == ("<0.001", "0.031", "1.000")
-    assert (share(0.0135), share(0.000012), share(0.0)) == ("1.35%", "0.0012%", "0.00%")
+    shares = [share(value) for value in (1.0, 0.016, 0.0135, 0.004, 0.000012, 0.0)]
+    assert shares == ["100.00%", "1.60%", "1.35%", "0.400%", "0.00120%", "0.00%"]
     assert (compact(1e-3), compact(16.0), compact(True), compact(["q_proj", 4])) == ("0.001", "16", "true", "q_proj, 4")
     assert interval(Estimate(0.1, -0.05, 0.25), signed=True) == "[-0.0500, +0.2500]"
     assert interval(Estimate(0.1, -0.05, 0.25), relative=True) == "[-5.00%, +25.00%]"

@@ -185,7 +185,9 @@ SENTENCES = en_reasons.SENTENCES | {
     "front.title": "Pareto front over gain, forgetting and trainable parameters",
     "front.share": "on the front",
     "front.note": (
-        "Share of the resamples in which no other configuration is better in gain, forgetting and parameters at once."
+        "Share of the resamples in which neither another configuration nor the base (no change, no parameters) is at "
+        "least as good in gain, forgetting and trainable parameters and better in one. Cost is trainable parameters "
+        "alone, not time or memory. ?: gates withhold good news on one of the tasks, so this is a number and no claim."
     ),
     # 7. gates
     "gates.title": "Gates",
@@ -252,7 +254,9 @@ SENTENCES = en_reasons.SENTENCES | {
     "said.balance": "Highest balance score ({special} and {general}): {names}, {score}.",
     "said.balance_absolute": "Highest sum of absolute changes ({special} and {general}): {names}, {score}.",
     "said.balance_untested": "It has no interval, so the order of balance scores is not tested.",
-    "said.balance_near": "It is not shown that these are below it: {names}.",
+    "said.balance_near": (
+        "It is not shown that these are below it (one comparison each, without a correction): {names}."
+    ),
     "said.balance_zero": "Its interval holds 0.",
     "said.number_only": "Gates withhold findings on {tasks} ({gates}), so this is a number and no claim.",
     "said.validation": "Chosen on validation ({task}, {metric} {validation}): {names}.",
@@ -302,13 +306,13 @@ SENTENCES = en_reasons.SENTENCES | {
     "plot.forgetting.title": "Gain on {special} against the change on {general}",
     "plot.forgetting.x": "change on {general} ({metric}); left of 0: forgotten",
     "plot.forgetting.y": "gain on {special} ({metric})",
+    "plot.hollow": "hollow: withheld by a gate",
     "plot.cost.title": "{task}: {metric} against cost",
     "plot.cost.parameters": "trainable parameters",
     "plot.cost.training": "training time, s",
     "plot.cost.memory": "peak memory, GiB",
     "plot.axis.title": "{task}: {metric} by {axis}",
     "plot.axis.band": "band and small dots: spread over seeds",
-    "plot.axis.base": "base",
     "plot.loss.title": "Training loss",
     "plot.loss.x": "optimizer step",
     "plot.loss.y": "loss, nats per supervised token",

@@ -185,8 +185,10 @@ SENTENCES = ru_reasons.SENTENCES | {
     "front.title": "Фронт Парето: прирост, забывание и обучаемые параметры",
     "front.share": "на фронте",
     "front.note": (
-        "Доля повторов бутстрепа, в которых ни одна другая конфигурация не лучше сразу по приросту, забыванию и "
-        "параметрам."
+        "Доля повторов бутстрепа, в которых ни другая конфигурация, ни база (без изменений и без параметров) не хуже "
+        "по приросту, забыванию и обучаемым параметрам и лучше хотя бы по одному из них. Стоимость здесь — только "
+        "обучаемые параметры, без времени и памяти. Знак ? — проверки снимают хорошие выводы на одной из задач: это "
+        "число, а не утверждение."
     ),
     # 7. gates
     "gates.title": "Проверки",
@@ -255,7 +257,9 @@ SENTENCES = ru_reasons.SENTENCES | {
     "said.balance": "Самый высокий баланс ({special} и {general}): {names}, {score}.",
     "said.balance_absolute": "Самая большая сумма абсолютных изменений ({special} и {general}): {names}, {score}.",
     "said.balance_untested": "Интервала у него нет, так что порядок балансов не проверен.",
-    "said.balance_near": "Не подтверждено, что ниже него следующие: {names}.",
+    "said.balance_near": (
+        "Не подтверждено, что ниже него следующие (каждое сравнение отдельно, без поправки): {names}."
+    ),
     "said.balance_zero": "Интервал содержит 0.",
     "said.number_only": "Проверки ({gates}) снимают выводы на задачах: {tasks}; это число, а не утверждение.",
     "said.validation": "Выбор на валидации ({task}, {metric} {validation}): {names}.",
@@ -316,13 +320,13 @@ SENTENCES = ru_reasons.SENTENCES | {
     "plot.forgetting.title": "Прирост на {special} и изменение на {general}",
     "plot.forgetting.x": "изменение на {general} ({metric}); левее 0 — забыто",
     "plot.forgetting.y": "прирост на {special} ({metric})",
+    "plot.hollow": "пустой знак: вывод снят проверкой",
     "plot.cost.title": "{task}: {metric} и стоимость",
     "plot.cost.parameters": "обучаемых параметров",
     "plot.cost.training": "время обучения, с",
     "plot.cost.memory": "пик памяти, ГиБ",
     "plot.axis.title": "{task}: {metric} в зависимости от {axis}",
     "plot.axis.band": "полоса и мелкие точки: разброс по seed",
-    "plot.axis.base": "база",
     "plot.loss.title": "Функция потерь при обучении",
     "plot.loss.x": "шаг оптимизатора",
     "plot.loss.y": "функция потерь, нат на токен ответа",
