@@ -203,6 +203,15 @@ def test_a_run_of_the_base_alone_is_counted_and_has_a_row_of_its_own(sweep, caps
     assert base["nerus.micro_f1.adapted"] == base["configuration.nerus.micro_f1.verdict"] == ""
 
 
+def test_a_loss_that_is_no_number_is_told_as_such(sweep, capsys):
+    values = {"number": 3, "loss": "nan"}
+    gate = {"name": "loss_exploding", "passed": False, "reason": "logged loss 3 is nan", "task": None}
+    edit(sweep / "0", lambda record: record["gates"].append({**gate, "model": "adapted", "values": values}))
+    assert "logged loss 3 is no number: nan" in " ".join(run(capsys, sweep)[1].split())
+    russian = " ".join(run(capsys, sweep, "--lang", "ru")[1].split())
+    assert "функция потерь растёт" in russian and "под номером 3 — не число: nan" in russian
+
+
 def test_a_sweep_of_one(alone, capsys):
     code, out, _ = run(capsys, alone)
     assert code == 0 and "A sweep of one (1 configuration, 1 run)" in out and "there is nothing to rank" in out

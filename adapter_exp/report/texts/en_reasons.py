@@ -105,6 +105,7 @@ SENTENCES = {
         "loss went from {start:score} to {end:score} (means of the first and last fifth; limit: {limit} times the "
         "start)"
     ),
+    "reason.loss_not_finite": "logged loss {number} is no number: {loss}",
     "reason.adapter_without_effect": "answers that differ from the base model's: {changed} of {items}",
     "reason.bytes_mismatch": (
         "saved tensors take {tensor_bytes:whole} bytes, {parameters:whole} parameters of {bytes_per_parameter} "

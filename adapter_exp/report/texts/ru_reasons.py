@@ -111,6 +111,7 @@ SENTENCES = {
         "функция потерь: от {start:score} до {end:score} (средние первой и последней пятой части; предел: начало × "
         "{limit})"
     ),
+    "reason.loss_not_finite": "записанное значение функции потерь под номером {number} — не число: {loss}",
     "reason.adapter_without_effect": "ответов, отличных от ответов базы: {changed} из {items}",
     "reason.bytes_mismatch": (
         "сохранённые тензоры занимают {tensor_bytes:whole} Б, а параметры ({parameters:whole} по "
