@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,9 +164,9 @@ def _read_rows(file: Path, task: str, model: str) -> tuple[Prediction, ...]:
         rows = tuple(read_predictions(file))
     except UserError as error:
         text = str(error).replace(str(file), name)
-        raise _RefusedError(
-            "predictions_damaged", text, file=name, detail=text.removeprefix(f"{name}:").strip()
-        ) from None
+        what = re.sub(r"^(\d+):", r"line \1:", text.removeprefix(f"{name}:").strip())
+        detail = re.sub(r"[;,] evaluate again$", "", what)  # the sentence says so
+        raise _RefusedError("predictions_damaged", text, file=name, detail=detail) from None
     if not rows:
         text = f"{name}: holds no items"
         raise _RefusedError("predictions_damaged", text, file=name, detail="holds no items")
