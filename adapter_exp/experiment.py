@@ -27,10 +27,10 @@ from adapter_exp.recording import (
     training_items,
     write_items,
 )
-from adapter_exp.resume import find_unfinished, refuse_used, remove_unused
+from adapter_exp.resume import find_unfinished, is_job_of, refuse_used, remove_unused
 from adapter_exp.scoring import judge, score_adapted, score_base, score_validation
 from adapter_exp.session import InSweep, Session, open_session
-from adapter_exp.tracking.record import RECORD_FILE, RecordData
+from adapter_exp.tracking.record import RecordData
 
 
 def run_experiment(config: Config, run_dir: Path, *, in_sweep: InSweep | None = None) -> RecordData:
@@ -75,7 +75,7 @@ def run_experiment(config: Config, run_dir: Path, *, in_sweep: InSweep | None = 
 def _unfinished(config: Config, run_dir: Path, in_sweep: InSweep | None) -> Path | None:
     """The folder of the run to go on with, if there is one."""
     if in_sweep is not None:
-        return run_dir if (run_dir / RECORD_FILE).is_file() else None
+        return run_dir if is_job_of(run_dir, config.sha256) else None
     return find_unfinished(Path(config.output_dir), config.sha256) if config.resume == "auto" else None
 
 

@@ -35,6 +35,23 @@ def find_unfinished(output_root: Path, config_hash: str) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
 
 
+def is_job_of(run_dir: Path, config_hash: str) -> bool:
+    """Whether a sweep's job of this configuration began in ``run_dir``, its own folder by the ledger.
+
+    A record that is no longer JSON is put aside, since no attempt could ever end with it; the checkpoints are checked
+    one by one when they are read.
+    """
+    record = run_dir / RECORD_FILE
+    if not record.is_file():
+        return False
+    try:
+        data = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        record.replace(record.with_name(f"{RECORD_FILE}.damaged"))
+        return True
+    return isinstance(data, dict) and data.get("config_hash") == config_hash
+
+
 def refuse_used(run_dir: Path, unfinished: Path | None) -> None:
     """Keep a new run out of the folder of another, whose record, predictions and checkpoints it would mix with its own.
 
@@ -69,6 +86,8 @@ def _is_unfinished(record: Path, config_hash: str) -> bool:
 
 def is_free(run_dir: Path) -> bool:
     """Whether no living process holds the run folder."""
+    if not (run_dir / LOCK_FILE).exists():  # asking leaves no file behind
+        return True
     try:
         with locked(run_dir):
             return True

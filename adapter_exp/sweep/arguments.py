@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapter_exp.errors import UserError
 
 SWEEP_FILE = "sweep.json"
-_KEY = "resume_sweep="
+RESUME = "resume_sweep="
+_PLACE = "hydra.sweep.dir"
 _MULTIRUN = ("-m", "--multirun")
 
 
 def resumed_arguments(arguments: Sequence[str]) -> list[str]:
     """``arguments`` as Hydra should read them: a sweep even without ``-m``, with the former overrides that are not
-    given anew.
+    given anew, in the folder that is named now, wherever the sweep was begun.
 
     Raises:
-        UserError: when ``resume_sweep`` names no sweep.
+        UserError: when ``resume_sweep`` names no sweep, or another folder is asked for beside it.
     """
-    folder = next(value for value in arguments if value.startswith(_KEY)).removeprefix(_KEY)
+    folder = _unquoted(next(value for value in reversed(arguments) if value.startswith(RESUME)).removeprefix(RESUME))
     if folder == "null":
         return list(arguments)
     given = _without_own(arguments)
     keys = {_key(value) for value in given}
+    if _PLACE in keys:
+        raise UserError(f"{_PLACE}: a sweep goes on in its own folder; leave this out beside {RESUME}{folder}.")
     former = [value for value in _without_own(read_sweep(Path(folder))["arguments"]) if _key(value) not in keys]
-    return ["-m", *former, *given, f"{_KEY}{folder}"]
+    former = [value for value in former if _key(value) != _PLACE]
+    return ["-m", *former, *given, f"{RESUME}{quoted(folder)}"]
+
+
+def quoted(text: str) -> str:
+    """A path as Hydra's grammar reads it back, whatever signs it holds."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def without_resume(overrides: Iterable[str]) -> list[str]:
+    """A job's own overrides: where its sweep goes on is none of them."""
+    return [value for value in overrides if not value.startswith(RESUME)]
+
+
+def _unquoted(text: str) -> str:
+    """The path itself, also where it was quoted for Hydra as other overrides have to be."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _without_own(arguments: Sequence[str]) -> list[str]:
-    return [value for value in arguments if not value.startswith(_KEY) and value not in _MULTIRUN]
+    return [value for value in without_resume(arguments) if value not in _MULTIRUN]
 
 
 def _key(argument: str) -> str:

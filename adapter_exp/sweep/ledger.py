@@ -127,9 +127,10 @@ def _new(line: dict[str, Any]) -> JobEntry:
 
 def _moved(job: JobEntry, line: dict[str, Any]) -> JobEntry:
     time, state = datetime.fromisoformat(line["time"]), line["state"]
+    known_end = state == job.state and job.ended_at is not None  # said again, for its objective
     job = replace(job, state=state, objective=line.get("objective"), error=line.get("error"))
     if state == "queued":
         return replace(job, overrides=tuple(line.get("overrides", job.overrides)), ended_at=None)
     if state == "running":
         return replace(job, attempts=job.attempts + 1, started_at=time, ended_at=None)
-    return replace(job, ended_at=time)
+    return job if known_end else replace(job, ended_at=time)

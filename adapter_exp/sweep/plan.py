@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from adapter_exp.config import NOT_IDENTITY, Config, parse_config
 from adapter_exp.errors import UserError
-from adapter_exp.sweep.ledger import JobEntry
+from adapter_exp.sweep.ledger import Ledger
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -42,12 +43,12 @@ class PlannedJob:
 
 
 def plan_jobs(
-    loader: ConfigLoader, master: DictConfig, job_overrides: Sequence[Sequence[str]], known: Iterable[JobEntry]
+    loader: ConfigLoader, master: DictConfig, job_overrides: Sequence[Sequence[str]], folder: Path
 ) -> list[PlannedJob]:
     """Compose and check all jobs.
 
     Args:
-        known: jobs in the ledger; one of them keeps its number.
+        folder: of the sweep; a job in its ledger keeps its number, and no other gets a number that is in use.
 
     Returns:
         one job for each list of overrides, in their order; equal configurations get the same number.
@@ -59,12 +60,19 @@ def plan_jobs(
     configs = _all_or_faults(wanted, [partial(_config, loader, master, overrides) for overrides in wanted])
     checks = _Checks()
     _all_or_faults(wanted, [partial(checks.check, config) for config in configs])
-    numbers = {entry.config_hash: entry.number for entry in known}
-    jobs = []
-    for overrides, config in zip(wanted, configs, strict=True):
-        number = numbers.setdefault(config.sha256, max(numbers.values(), default=-1) + 1)
-        jobs.append(PlannedJob(overrides, config, number))
-    return jobs
+    numbers = {entry.config_hash: entry.number for entry in Ledger(folder).jobs()}
+    free = count(max([*numbers.values(), *numbered(folder)], default=-1) + 1)
+    for config in configs:
+        if config.sha256 not in numbers:
+            numbers[config.sha256] = next(free)
+    return [
+        PlannedJob(overrides, config, numbers[config.sha256]) for overrides, config in zip(wanted, configs, strict=True)
+    ]
+
+
+def numbered(folder: Path) -> list[int]:
+    """Numbers of the run folders below ``folder``."""
+    return [int(path.name) for path in folder.glob("*/") if path.name.isdecimal()] if folder.is_dir() else []
 
 
 def _all_or_faults(jobs: Sequence[tuple[str, ...]], steps: Sequence[Callable[[], T]]) -> list[T]:

@@ -32,6 +32,7 @@ Check = Callable[[Sequence[Sequence[str]]], Collection[str]]
 RESULTS_FILE = "optimization_results.yaml"
 _RETRY_OF = "retry_of"
 _REFUSED = "refused"
+_OBJECTIVE = "objective"
 _LESS_IS_BETTER = ("loss", "perplexity", "error", "nll")
 
 
@@ -88,8 +89,10 @@ def run_search(settings: SearchSettings, sweep_dir: Path, typed: Sequence[str], 
         UserError: before the first trial, when there is no range or one of its ends is refused.
     """
     ranges, fixed = read_ranges(typed)
-    direction = _direction(settings, check(corners(ranges, fixed)))
+    metric = _one_metric(check(corners(ranges, fixed)))
+    direction = direction_of(metric) if settings.direction == "auto" else settings.direction
     study = _open_study(settings, direction, sweep_dir)
+    _refuse_other_objective(study, metric)
     _retry_failed(study)
     running = _interrupted(study, ranges)
     missing = settings.n_trials - len(_in_state(study, "COMPLETE"))
@@ -104,16 +107,27 @@ def run_search(settings: SearchSettings, sweep_dir: Path, typed: Sequence[str], 
     _write_best(study, sweep_dir)
 
 
-def _direction(settings: SearchSettings, metrics: Collection[str]) -> Direction:
+def _one_metric(metrics: Collection[str]) -> str:
     if len(metrics) > 1:
         raise UserError(
             f"eval.objective: one metric has to be searched by, but the jobs' are {', '.join(sorted(metrics))}."
         )
-    return direction_of(next(iter(metrics))) if settings.direction == "auto" else settings.direction
+    return next(iter(metrics))
 
 
-def read_ranges(typed: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Ranges as Optuna's distributions, and the values of the other overrides, by key.
+def _refuse_other_objective(study: Study, metric: str) -> None:
+    """Values of two metrics in one study would be compared with each other."""
+    former = study.user_attrs.get(_OBJECTIVE)
+    if former is None:
+        study.set_user_attr(_OBJECTIVE, metric)
+    elif former != metric:
+        raise UserError(
+            f"eval.objective: '{metric}' cannot go on with a study that searches by {former}; use that one."
+        )
+
+
+def read_ranges(typed: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Ranges as Optuna's distributions by key, and the other overrides as they were typed.
 
     Raises:
         UserError: when nothing is a range, or one cannot be searched.
@@ -131,10 +145,10 @@ def read_ranges(typed: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
             "hydra/sweeper=optuna: has nothing to search; give a range, as in 'adapter.r=choice(4,8,16)', "
             "'adapter.hidden_dim=range(16,128,16)' or 'trainer.learning_rate=tag(log,interval(1e-4,3e-3))'."
         )
-    return {key: _current(distribution) for key, distribution in ranges.items()}, dict(fixed)
+    return {key: _current(distribution) for key, distribution in ranges.items()}, [by_key[key] for key in fixed]
 
 
-def corners(ranges: Mapping[str, Any], fixed: Mapping[str, str]) -> list[list[str]]:
+def corners(ranges: Mapping[str, Any], fixed: Sequence[str]) -> list[list[str]]:
     """Overrides of jobs in which each end of each range, and each choice, occurs: what is checked beforehand."""
     ends = {key: _ends(distribution) for key, distribution in ranges.items()}
     first = {key: values[0] for key, values in ends.items()}
@@ -157,9 +171,8 @@ def _current(distribution: Any) -> Any:
     return distribution
 
 
-def _overrides(params: Mapping[str, Any], ranges: Mapping[str, Any], fixed: Mapping[str, str]) -> list[str]:
-    found = {key: _text(params[key]) for key in ranges} | dict(fixed)
-    return [f"{key}={value}" for key, value in found.items()]
+def _overrides(params: Mapping[str, Any], ranges: Mapping[str, Any], fixed: Sequence[str]) -> list[str]:
+    return [*(f"{key}={_text(params[key])}" for key in ranges), *fixed]
 
 
 def _text(value: Any) -> str:

@@ -15,6 +15,7 @@ from rich.text import Text
 from adapter_exp.errors import UserError
 from adapter_exp.report.terminal import ui_command
 from adapter_exp.report.words import duration, number
+from adapter_exp.sweep.arguments import RESUME
 from adapter_exp.sweep.ledger import LEDGER_FILE, JobEntry
 from adapter_exp.sweep.rows import STATE_WORDS, WENT_BADLY, best_job, names, seconds, told_counts
 from adapter_exp.tracking.record import ERROR_FILE, RECORD_FILE, RecordData, load_record
@@ -101,7 +102,7 @@ def _places(sweep_dir: Path, jobs: Sequence[JobEntry], best: JobEntry | None) ->
         yield "best", f"job {best.number} {name}".rstrip() + f", objective {number(best.objective)} on validation{more}"
     yield "folder", str(folder)
     if any(job.state != "ok" for job in jobs):
-        yield "go on", f"python -m adapter_exp.run -m resume_sweep={quoted}"
+        yield "go on", f"python -m adapter_exp.run -m {shlex.quote(f'{RESUME}{folder}')}"
     if any(job.state == "ok" for job in jobs):
         if (sweep_dir / REPORT).is_file():
             yield "report", str(folder / REPORT)

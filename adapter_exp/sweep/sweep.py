@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from adapter_exp.errors import UserError
 from adapter_exp.files import write_json_atomic
-from adapter_exp.resume import is_free, locked
-from adapter_exp.sweep.arguments import SWEEP_FILE, read_sweep
+from adapter_exp.resume import is_free, locked, remove_unused
+from adapter_exp.sweep.arguments import RESUME, SWEEP_FILE, quoted, read_sweep, without_resume
 from adapter_exp.sweep.job import NO_OBJECTIVE, Ended, ended_run
 from adapter_exp.sweep.ledger import LEDGER_FILE, JobEntry, Ledger
-from adapter_exp.sweep.plan import PlannedJob, by_base, plan_jobs, readable, varying
+from adapter_exp.sweep.plan import PlannedJob, by_base, numbered, plan_jobs, readable, varying
 from adapter_exp.tracking.specs import TrackingConfig
 
 if TYPE_CHECKING:
@@ -46,12 +46,17 @@ def launch_jobs(
     """
     global _current
     folder = Path(str(master.hydra.sweep.dir)).absolute()
+    wanted = [without_resume(overrides) for overrides in job_overrides]
     if _current is None:
-        refuse_taken(folder, master)
-    known = Ledger(folder).jobs()
-    jobs = plan_jobs(context.config_loader, master, job_overrides, known)
-    if _current is None:
+        try:
+            refuse_taken(folder, master)
+            jobs = plan_jobs(context.config_loader, master, wanted, folder)
+        except UserError:
+            remove_unused(folder)  # Hydra makes it before the jobs are checked
+            raise
         _current = Sweep(folder, master, jobs)
+    else:
+        jobs = plan_jobs(context.config_loader, master, wanted, folder)
     return _current.run(jobs, launch)
 
 
@@ -125,8 +130,10 @@ class Sweep:
         ended = ended_run(job.config, self.folder / str(job.number))
         if ended is None or (ended.state != "ok" and job.config_hash not in self._tried):
             return None
-        if ended.state == "ok" and (entry is None or entry.state != "ok"):
+        known = entry is not None and entry.state == "ok"
+        if ended.state == "ok" and (entry is None or not known or entry.objective != ended.objective):
             self.ledger.append(job.config_hash, job.number, "ok", objective=ended.objective)
+        if ended.state == "ok" and not known:
             self._complete_in_mlflow(job)
         return ended
 
@@ -150,7 +157,7 @@ class Sweep:
 
     def _place(self, job: PlannedJob) -> list[str]:
         """The job's own folder, whatever number the launcher would give it, in whatever process it composes."""
-        return [f"hydra.sweep.dir={_quoted(str(self.folder))}", f"hydra.sweep.subdir='{job.number}'"]
+        return [f"hydra.sweep.dir={quoted(str(self.folder))}", f"hydra.sweep.subdir='{job.number}'"]
 
     def _running(self, jobs: Sequence[PlannedJob]) -> list[JobEntry]:
         hashes = {job.config_hash for job in jobs}
@@ -177,7 +184,7 @@ class Sweep:
             "name": self.folder.name,
             "created_at": former.get("created_at", datetime.now(UTC).isoformat(timespec="seconds")),
             "arguments": sys.argv[1:],
-            "overrides": list(master.hydra.overrides.task),
+            "overrides": without_resume(master.hydra.overrides.task),
             "mlflow": former.get("mlflow", {"parent_run_id": None, "reason": "not opened"}),
         }
         write_json_atomic(self.folder / SWEEP_FILE, values)
@@ -223,8 +230,10 @@ class Sweep:
 
 def refuse_taken(folder: Path, master: DictConfig) -> None:
     """Raises UserError: when the folder holds another sweep, or another process is running this one."""
-    if (folder / LEDGER_FILE).exists() and master.resume_sweep is None:
-        raise UserError(f"hydra.sweep.dir: {folder} holds a sweep already; go on with it by resume_sweep={folder}.")
+    if master.resume_sweep is None and (folder / LEDGER_FILE).exists():
+        raise UserError(f"hydra.sweep.dir: {folder} holds a sweep already; go on with it by {RESUME}{folder}.")
+    if master.resume_sweep is None and (taken := numbered(folder)):
+        raise UserError(f"hydra.sweep.dir: {folder} holds other runs ({min(taken)}, ...); choose another folder.")
     if not is_free(folder):
         raise _busy(folder)
 
@@ -243,11 +252,6 @@ def _axes(master: DictConfig, jobs: Sequence[PlannedJob]) -> dict[str, list[str]
     ranges = OmegaConf.to_container(master.hydra.sweeper.get("params") or OmegaConf.create({}))
     assert isinstance(ranges, dict)
     return {str(key): [str(value)] for key, value in ranges.items() if len(jobs) == 1} | found
-
-
-def _quoted(text: str) -> str:
-    """A path as Hydra's grammar reads it back."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _returned(job: PlannedJob, objective: float | None) -> JobReturn:

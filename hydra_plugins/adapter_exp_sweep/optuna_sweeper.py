@@ -62,6 +62,7 @@ class OptunaSweeper(Sweeper):
         """
         from pathlib import Path
 
+        from adapter_exp.sweep.arguments import without_resume
         from adapter_exp.sweep.plan import plan_jobs
         from adapter_exp.sweep.search import SearchSettings, plain, run_search
         from adapter_exp.sweep.sweep import refuse_taken
@@ -78,8 +79,8 @@ class OptunaSweeper(Sweeper):
         ranges = [f"{key}={value}" for key, value in self._params.items()]
 
         def check(job_overrides: Sequence[Sequence[str]]) -> set[str]:
-            jobs = plan_jobs(self._context.config_loader, self._config, job_overrides, ())
+            jobs = plan_jobs(self._context.config_loader, self._config, job_overrides, folder)
             return {"/".join(job.config.objective) for job in jobs}
 
         refuse_taken(folder.absolute(), self._config)
-        run_search(settings, folder, [*ranges, *arguments], self._launcher.launch, check)
+        run_search(settings, folder, [*ranges, *without_resume(arguments)], self._launcher.launch, check)

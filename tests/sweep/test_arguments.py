@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from adapter_exp.errors import UserError
 from adapter_exp.sweep.arguments import resumed_arguments
@@ -13,7 +15,7 @@ from adapter_exp.sweep.arguments import resumed_arguments
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    former = ["--multirun", "adapter.r=4,8", "+task.new=1", "seed=0,1", "resume_sweep=old"]
+    former = ["--multirun", "hydra.sweep.dir=s", "adapter.r=4,8", "+task.new=1", "seed=0,1", "resume_sweep=old"]
     (tmp_path / "sweep.json").write_text(json.dumps({"arguments": former, "mlflow": {}}))
     return tmp_path
 
@@ -29,7 +31,23 @@ def folder(tmp_path: Path) -> Path:
 )
 def test_former_overrides_stand_unless_given_anew(folder: Path, given: list[str], expected: list[str]) -> None:
     own = f"resume_sweep={folder}"
-    assert resumed_arguments([*given, own]) == ["-m", *expected, own]
+    assert resumed_arguments([*given, own]) == ["-m", *expected, f"resume_sweep='{folder}'"]
+
+
+@pytest.mark.parametrize("name", ["a b", "а,б", "r=4", "it's", "$(x)"])
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_any_path_is_read_as_hydra_writes_it(folder: Path, name: str, quote: str) -> None:
+    moved = folder / name
+    moved.mkdir()
+    shutil.copy(folder / "sweep.json", moved)
+    told = resumed_arguments([f"resume_sweep={quote}{moved}{quote}"])[-1]
+    read = OverridesParser.create().parse_override(told)
+    assert (read.key_or_group, read.value()) == ("resume_sweep", str(moved))
+
+
+def test_another_folder_beside_it_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"hydra\.sweep\.dir"):
+        resumed_arguments([f"resume_sweep={folder}", "hydra.sweep.dir=other"])
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]"])
