@@ -1,6 +1,11 @@
-"""The two ways a run ends early on purpose."""
+"""The two ways a run ends early on purpose, and how errors are told in a line."""
 
 from __future__ import annotations
+
+
+def first_line(kind: str, message: str) -> str:
+    """An error in one line."""
+    return f"{kind}: {(message.splitlines() or [''])[0]}"
 
 
 class UserError(Exception):

@@ -13,7 +13,7 @@ import numpy as np
 
 from adapter_exp.comparison.model import Refused, Run, reason
 from adapter_exp.comparison.tasks import metrics_of, task_of
-from adapter_exp.errors import UserError
+from adapter_exp.errors import UserError, first_line
 from adapter_exp.evaluation.predictions import Prediction, read_predictions
 from adapter_exp.resume import LOCK_FILE
 from adapter_exp.sweep.ledger import LEDGER_FILE, Ledger
@@ -118,7 +118,7 @@ def _read_run(folder: Path) -> Run:
     record = _read_record(folder)
     if record["status"] != "ok":
         error = record["error"]
-        what = f"{error['type']}: {(error['message'].splitlines() or [''])[0]}" if error else None
+        what = first_line(error["type"], error["message"]) if error else None
         text = f"the run did not end well: status is {record['status']}{f' ({what})' if what else ''}"
         raise _RefusedError("not_finished", text, status=record["status"], error=what)
     evaluation = record["evaluation"]

@@ -48,7 +48,7 @@ def cache_key(evaluation_key: str, *, double_quant: bool, processor: str) -> str
         evaluation_key: of ``evaluate.evaluation_key``: checkpoint, quantisation, items, texts, token ids, settings,
             library versions.
         double_quant: whether the scales of the quantised weights are quantised too.
-        processor: what computes (the GPU's name, or the CPU's instruction set): another one rounds otherwise.
+        processor: of ``resources.processor_name``: another one, or another number of threads, rounds otherwise.
     """
     facts = [evaluation_key, double_quant, processor, code_sha256()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -58,6 +58,14 @@ def _key(argument: str) -> str:
     return argument.split("=", 1)[0].lstrip("+~")
 
 
+def maximises(folder: Path) -> bool:
+    """Whether more of the objective is better in the sweep in ``folder``; so it mostly is, where nothing says it."""
+    try:
+        return bool(read_sweep(folder).get("maximise", True))
+    except UserError:
+        return True
+
+
 def read_sweep(folder: Path) -> dict[str, Any]:
     """What ``sweep.json`` in ``folder`` holds.
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import adapter_exp.resolvers  # noqa: F401 - a worker process of a launcher composes configurations too
 from adapter_exp.config import Config, parse_config
-from adapter_exp.errors import UserError
+from adapter_exp.errors import UserError, first_line
 from adapter_exp.files import write_text_atomic
 from adapter_exp.resume import is_free
 from adapter_exp.sweep.arguments import read_sweep
@@ -64,6 +64,7 @@ def run_job(config: Config, run_dir: Path, sweep_dir: Path) -> Ended:
     ledger, number = Ledger(sweep_dir), int(run_dir.name)
     _wait_for_folder(run_dir)
     ledger.append(config.sha256, number, "running")
+    (run_dir / ERROR_FILE).unlink(missing_ok=True)  # of an earlier attempt
     parent = read_sweep(sweep_dir)["mlflow"]["parent_run_id"]
     try:
         run = _in_own_process if config.isolate == "process" else _in_this_process
@@ -102,11 +103,6 @@ def ended_run(config: Config, run_dir: Path) -> Ended | None:
     error = record["error"]
     told = first_line(error["type"], error["message"]) if error else None
     return Ended(record["status"], objective_of(config, record) if record["status"] == "ok" else None, told)
-
-
-def first_line(kind: str, message: str) -> str:
-    """An error in one line."""
-    return f"{kind}: {(message.splitlines() or [''])[0]}"
 
 
 def _in_this_process(config: Config, run_dir: Path, parent_run_id: str | None) -> Ended:

@@ -112,6 +112,14 @@ def varying(job_overrides: Iterable[Sequence[str]]) -> tuple[str, ...]:
     return tuple(key for key in keys if len({values.get(key) for values in lists}) > 1)
 
 
+def axes_of(job_overrides: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """What a sweep varies: key -> its values, each once, in their order."""
+    lists = [dict(text.split("=", 1) for text in overrides if "=" in text) for overrides in job_overrides]
+    return {
+        key: list(dict.fromkeys(values[key] for values in lists if key in values)) for key in varying(job_overrides)
+    }
+
+
 def readable(override: str) -> str:
     """An override without the backslashes that Hydra's sweeper puts before colons, commas and the like."""
     return re.sub(r"\\(?=[\\()\[\]{}:=, \t])", "", override)

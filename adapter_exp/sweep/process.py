@@ -15,7 +15,7 @@ from typing import NoReturn, TextIO
 from adapter_exp.config import Config
 from adapter_exp.errors import UserError
 from adapter_exp.sweep.job import STOP_PATIENCE_S
-from adapter_exp.tracking.record import RunRecord
+from adapter_exp.tracking.record import RECORD_FILE, RunRecord
 
 
 class JobProcessDied(RuntimeError):
@@ -35,6 +35,7 @@ def run_in_child(config: Config, run_dir: Path, *, parent_run_id: str | None, te
         command, stdin=subprocess.PIPE, stdout=terminal, stderr=terminal, text=True, start_new_session=True
     )
     assert child.stdin is not None
+    former = _record_as_it_is(run_dir)
     request = {"config": config.model_dump(mode="json"), "run_dir": str(run_dir), "parent_run_id": parent_run_id}
     try:
         with contextlib.suppress(BrokenPipeError):  # it has died already, which its exit code tells
@@ -47,7 +48,7 @@ def run_in_child(config: Config, run_dir: Path, *, parent_run_id: str | None, te
     finally:
         with contextlib.suppress(BrokenPipeError):
             child.stdin.close()
-    _close_record(config, run_dir, code)
+    _close_record(config, run_dir, code, former)
 
 
 def _stop(child: subprocess.Popen[str]) -> None:
@@ -59,8 +60,19 @@ def _stop(child: subprocess.Popen[str]) -> None:
         child.wait()
 
 
-def _close_record(config: Config, run_dir: Path, code: int) -> None:
-    """Say in the record how the child died, if it could not say so itself."""
+def _record_as_it_is(run_dir: Path) -> bytes | None:
+    try:
+        return (run_dir / RECORD_FILE).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _close_record(config: Config, run_dir: Path, code: int, former: bytes | None) -> None:
+    """Say in the record how the child died, if it could not say so itself.
+
+    Args:
+        former: the record that an earlier attempt left; a child that dies at once leaves it as it was.
+    """
     try:
         record = RunRecord.load(run_dir)
     except UserError:
@@ -71,8 +83,8 @@ def _close_record(config: Config, run_dir: Path, code: int) -> None:
             config_hash=config.sha256,
             seed=config.seed,
         )
-    if record.data["status"] != "running":
-        return
+    if record.data["status"] != "running" and _record_as_it_is(run_dir) != former:
+        return  # the child has closed it
     killed = code == -signal.SIGKILL
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     hint = "; that is how the system ends a process when memory runs out" if killed else ""

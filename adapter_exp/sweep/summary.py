@@ -15,7 +15,8 @@ from rich.text import Text
 from adapter_exp.errors import UserError
 from adapter_exp.report.terminal import ui_command
 from adapter_exp.report.words import duration, number
-from adapter_exp.sweep.arguments import RESUME
+from adapter_exp.sweep.arguments import RESUME, maximises
+from adapter_exp.sweep.job import TERMINAL_FILE
 from adapter_exp.sweep.ledger import LEDGER_FILE, JobEntry
 from adapter_exp.sweep.rows import STATE_WORDS, WENT_BADLY, best_job, names, seconds, told_counts
 from adapter_exp.tracking.record import ERROR_FILE, RECORD_FILE, RecordData, load_record
@@ -23,21 +24,19 @@ from adapter_exp.tracking.record import ERROR_FILE, RECORD_FILE, RecordData, loa
 MAX_ROWS = 50
 LABEL_WIDTH = 10
 REPORT = "comparison/report.md"
-TERMINAL_FILE = "terminal.log"
 
 
-def print_sweep_summary(sweep_dir: Path, jobs: Sequence[JobEntry], console: Console, *, maximise: bool = True) -> None:
+def print_sweep_summary(sweep_dir: Path, jobs: Sequence[JobEntry], console: Console) -> None:
     """Print the table of jobs, each job that went badly with its traceback's file, and the commands that go on.
 
     Args:
         jobs: as the ledger has them.
-        maximise: whether a larger objective is better.
     """
     all_ok = bool(jobs) and all(job.state == "ok" for job in jobs)
     console.print()
     title = Text.assemble(("sweep ", ""), (_shown(sweep_dir).name, "bold"), "  ")
     console.print(title.append(told_counts(jobs), style="bold green" if all_ok else "bold red"), soft_wrap=True)
-    best = best_job(jobs, maximise=maximise)
+    best = best_job(jobs, maximise=maximises(sweep_dir))
     if jobs:
         console.print(_table(jobs, best))
     for line in _failures(sweep_dir, jobs):

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from adapter_exp.errors import UserError
+from adapter_exp.errors import UserError, first_line
 from adapter_exp.files import write_json_atomic
 from adapter_exp.resume import is_free, locked, remove_unused
 from adapter_exp.sweep.arguments import RESUME, SWEEP_FILE, quoted, read_sweep, without_resume
 from adapter_exp.sweep.job import NO_OBJECTIVE, Ended, ended_run
 from adapter_exp.sweep.ledger import LEDGER_FILE, JobEntry, Ledger
-from adapter_exp.sweep.plan import PlannedJob, by_base, numbered, plan_jobs, readable, varying
+from adapter_exp.sweep.plan import PlannedJob, axes_of, by_base, numbered, plan_jobs, readable
 from adapter_exp.tracking.specs import TrackingConfig
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 Launch = Callable[[list[list[str]], int], Sequence[JobReturn]]
 """Hydra's own launcher: lists of overrides and the number of the first -> what the jobs returned."""
 
-COMPARISON_FOLDER = "comparison"
 _current: Sweep | None = None
 
 
@@ -171,7 +170,7 @@ class Sweep:
     def _mark_dead(self, jobs: Sequence[PlannedJob], error: Exception) -> bool:
         """Record the jobs that ran in a process that is gone; whether there were any."""
         dead = self._running(jobs)
-        text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        text = first_line(type(error).__name__, str(error))
         for entry in dead:
             self.ledger.append(entry.config_hash, entry.number, "failed", error=f"its process died; {text}")
         return bool(dead)
@@ -185,6 +184,7 @@ class Sweep:
             "created_at": former.get("created_at", datetime.now(UTC).isoformat(timespec="seconds")),
             "arguments": sys.argv[1:],
             "overrides": without_resume(master.hydra.overrides.task),
+            "maximise": _maximises(master, jobs),
             "mlflow": former.get("mlflow", {"parent_run_id": None, "reason": "not opened"}),
         }
         write_json_atomic(self.folder / SWEEP_FILE, values)
@@ -221,6 +221,7 @@ class Sweep:
             from adapter_exp.compare import write_report
             from adapter_exp.comparison.compare import compare_runs
             from adapter_exp.comparison.runs import read_runs
+            from adapter_exp.tracking.sweep_log import COMPARISON_FOLDER
 
             comparison = compare_runs(*read_runs([self.folder]))
             write_report(comparison, self.folder / COMPARISON_FOLDER, self._language)
@@ -244,14 +245,18 @@ def _busy(folder: Path) -> UserError:
 
 def _axes(master: DictConfig, jobs: Sequence[PlannedJob]) -> dict[str, list[str]]:
     """Keys that the sweep varies with their values; of a search the ranges as they were typed."""
-    lists = [dict(readable(override).split("=", 1) for override in job.overrides if "=" in override) for job in jobs]
-    found = {
-        key: list(dict.fromkeys(values[key] for values in lists if key in values))
-        for key in varying([job.overrides for job in jobs])
-    }
+    found = axes_of([[readable(override) for override in job.overrides] for job in jobs])
     ranges = OmegaConf.to_container(master.hydra.sweeper.get("params") or OmegaConf.create({}))
     assert isinstance(ranges, dict)
     return {str(key): [str(value)] for key, value in ranges.items() if len(jobs) == 1} | found
+
+
+def _maximises(master: DictConfig, jobs: Sequence[PlannedJob]) -> bool:
+    """Whether more of the jobs' objective is better: as a search was told, or by the metric's name."""
+    from adapter_exp.sweep.search import direction_of
+
+    told = master.hydra.sweeper.get("direction", "auto")
+    return (direction_of("/".join(jobs[0].config.objective)) if told == "auto" else str(told)) == "maximize"
 
 
 def _returned(job: PlannedJob, objective: float | None) -> JobReturn:

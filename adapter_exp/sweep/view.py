@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adapter_exp.report.words import duration, number
+from adapter_exp.sweep.arguments import maximises
 from adapter_exp.sweep.ledger import JobEntry, Ledger, State
 from adapter_exp.sweep.rows import (
     STATE_WORDS,
@@ -71,7 +72,6 @@ class SweepView:
     Args:
         console: where to; it must have its own ``file`` where jobs in this process redirect ``sys.stdout``.
         total: number of jobs; None when a search decides as it goes.
-        maximise: whether a larger objective is better.
         poll_s: seconds between looks.
     """
 
@@ -81,14 +81,13 @@ class SweepView:
         *,
         console: Console,
         total: int | None,
-        maximise: bool = True,
         poll_s: float = POLL_S,
     ) -> None:
         self._dir = sweep_dir
         self._ledger = Ledger(sweep_dir)
         self._console = console
         self._total = total
-        self._maximise = maximise
+        self._maximise = maximises(sweep_dir)
         self._poll_s = poll_s
         self._parallel = 1
         self._opened = datetime.now(UTC)

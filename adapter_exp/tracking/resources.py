@@ -102,14 +102,14 @@ def device_name(device: Any) -> str:
 
 
 def processor_name(device: Any) -> str:
-    """What computes on ``device`` (a ``torch.device``): the GPU's name, or the CPU's kind and instruction set."""
+    """What computes on ``device`` (a ``torch.device``): the GPU's name, or the CPU's instruction set and threads."""
     import platform
 
     import torch
 
     if device.type != "cpu":
         return device_name(device)
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
 def _torch_with_cuda() -> Any | None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from adapter_exp.errors import UserError
 from adapter_exp.sweep.ledger import JobEntry
-from adapter_exp.sweep.plan import varying
 from adapter_exp.sweep.rows import best_job, counts, names, told_counts
 from adapter_exp.tracking import contents
 from adapter_exp.tracking.record import RECORD_FILE, RecordData, RunRecord
@@ -66,13 +65,6 @@ def status(jobs: Sequence[JobEntry]) -> str:
     return "FAILED" if jobs and all(job.state in ("ok", "failed", "oom") for job in jobs) else "KILLED"
 
 
-def axes_of(jobs: Sequence[JobEntry]) -> dict[str, list[str]]:
-    """What the sweep varies, from the jobs' overrides: key -> its values, each once, in their order."""
-    lists = [dict(text.split("=", 1) for text in job.overrides if "=" in text) for job in jobs]
-    keys = varying([job.overrides for job in jobs])
-    return {key: list(dict.fromkeys(values[key] for values in lists if key in values)) for key in keys}
-
-
 def axis_parameters(axes: Sequence[str], children: Sequence[Child]) -> list[str]:
     """Names of the runs' parameters that the axes change, in the order of the axes.
 
@@ -105,10 +97,10 @@ def headline_metrics(children: Sequence[Child]) -> list[str]:
     return [name for name in found if name in measured]
 
 
-def metrics(jobs: Sequence[JobEntry]) -> dict[str, float]:
+def metrics(jobs: Sequence[JobEntry], *, maximise: bool = True) -> dict[str, float]:
     """How many jobs are in each state, and the best objective with its job's number."""
     values: dict[str, float] = {f"jobs/{state}": count for state, count in counts(jobs).items()}
-    best = best_job(jobs)
+    best = best_job(jobs, maximise=maximise)
     if best is not None and best.objective is not None:
         values |= {"objective/best": best.objective, "objective/best_job": best.number}
     return {"jobs/total": len(jobs), **values}
@@ -136,14 +128,20 @@ def summary_table(children: Sequence[Child], parameters: Sequence[str]) -> dict[
 
 
 def description(
-    name: str, overrides: Sequence[str], children: Sequence[Child], parameters: Sequence[str], link: str | None
+    name: str,
+    overrides: Sequence[str],
+    children: Sequence[Child],
+    parameters: Sequence[str],
+    link: str | None,
+    *,
+    maximise: bool = True,
 ) -> str:
     """The parent's description in Markdown: what was run, how it went, the table, where to look."""
     jobs = [child.job for child in children]
     lines = [f"**Sweep {name}**: {told_counts(jobs)}", "", f"`{' '.join(overrides)}`", ""]
     if link is not None:
         lines += [f"[Table of its runs, with the columns that vary]({link})", ""]
-    best = best_job(jobs)
+    best = best_job(jobs, maximise=maximise)
     if best is not None:
         told = f"job {best.number} {names(jobs)[best.config_hash]}".rstrip()
         lines += [f"Best objective (validation): **{best.objective:.4g}**, {told}", ""]

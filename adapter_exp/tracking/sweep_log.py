@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from adapter_exp.sweep.arguments import SWEEP_FILE
+from adapter_exp.sweep.arguments import SWEEP_FILE, maximises
 from adapter_exp.sweep.ledger import LEDGER_FILE, JobEntry
+from adapter_exp.sweep.plan import axes_of
 from adapter_exp.sweep.rows import told_counts
 from adapter_exp.tracking import contents, store, sweep_contents, sweep_page
 from adapter_exp.tracking.contents import Point
@@ -64,7 +65,7 @@ class ParentRun:
                 self.run_id,
                 name=self._name,
                 overrides=self._overrides,
-                axes=self._axes or tuple(sweep_contents.axes_of(jobs)),
+                axes=self._axes or tuple(axes_of([job.overrides for job in jobs])),
                 status=status,
                 sweep_dir=sweep_dir,
                 jobs=jobs,
@@ -165,8 +166,10 @@ def complete_parent(
     _adopt(client, run_id, children)
     link = _show_page(client, run_id, name, parameters, sweep_contents.headline_metrics(children))
     closed_ms = int(time.time() * 1000)
-    log_points(client, run_id, [Point(key, 0, value, closed_ms) for key, value in sweep_contents.metrics(jobs).items()])
-    text = sweep_contents.description(name, overrides, children, parameters, link)
+    maximise = maximises(sweep_dir)
+    values = sweep_contents.metrics(jobs, maximise=maximise)
+    log_points(client, run_id, [Point(key, 0, value, closed_ms) for key, value in values.items()])
+    text = sweep_contents.description(name, overrides, children, parameters, link, maximise=maximise)
     client.set_tag(run_id, "mlflow.note.content", text)
     client.set_tag(run_id, "status", told_counts(jobs))
     _log_table(client, run_id, sweep_contents.summary_table(children, parameters))

@@ -11,6 +11,7 @@ from adapter_exp.files import write_json_atomic
 from adapter_exp.resume import is_free, locked
 from adapter_exp.sweep.arguments import SWEEP_FILE, read_sweep
 from adapter_exp.sweep.ledger import LEDGER_FILE, Ledger
+from adapter_exp.sweep.plan import axes_of
 from adapter_exp.tracking import store, sweep_contents
 from adapter_exp.tracking.mlflow_log import note_parent, one_line
 from adapter_exp.tracking.record import RECORD_FILE, RunRecord
@@ -58,7 +59,7 @@ def _logged(
     folder: Path, records: Sequence[RunRecord], config: TrackingConfig, uri: str, output_root: Path
 ) -> Iterator[str]:
     jobs, sweep = Ledger(folder).jobs(), _sweep(folder)
-    axes = sweep_contents.axes_of(jobs)
+    axes = axes_of([job.overrides for job in jobs])
     client, experiment = store.connect(uri, config.experiment)
     name = sweep.get("name") or folder.absolute().name
     parent = find_parent(client, experiment, name, sweep["mlflow"]["parent_run_id"])

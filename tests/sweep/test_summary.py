@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Ranks 4 and 16, seeds 0 and 1; the last job failed. The working directory is the sweep's root."""
     monkeypatch.chdir(tmp_path)
     return sweep_folder(tmp_path)
+
+
+def test_the_best_has_the_least_where_less_is_better(folder: Path):
+    assert "best        job 2" in _summary(folder)
+    sweep = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps({**sweep, "maximise": False}))
+    assert "best        job 0" in _summary(folder)
 
 
 def _summary(folder: Path, width: int = 80) -> str:

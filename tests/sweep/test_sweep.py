@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,43 @@ def test_a_finished_sweep_does_nothing_again(swept: tuple[Path, Swept, int], mon
     assert (again.exit_code, [job.attempts for job in again.jobs]) == (0, [1, 1, 1, 1])
 
 
+def test_a_sweep_that_was_moved_and_damaged_goes_on(
+    swept: tuple[Path, Swept, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, result, _ = swept
+    moved = Path(shutil.copytree(result.folder, tmp_path / "the sweep, moved"))
+    record = moved / "3" / "record.json"
+    record.write_bytes(record.read_bytes()[:1000])
+    again = command([f"resume_sweep={moved}", "eval.objective=nerus/macro_f1"], moved, monkeypatch)
+    assert again.exit_code == 0
+    assert [(job.state, job.attempts) for job in again.jobs] == [("ok", 1), ("ok", 1), ("ok", 1), ("ok", 2)]
+    assert numbers(again.record(3)) == numbers(result.record(3))
+    values = [again.record(n)["validation"]["adapted"]["nerus"]["macro_f1"]["value"] for n in range(4)]
+    assert [job.objective for job in again.jobs] == values
+    assert [job.attempts for job in result.jobs] == [1, 1, 1, 1]  # the sweep it was copied from is left alone
+
+
+def test_a_sweep_without_its_ledger_takes_no_other_runs_folder(
+    swept: tuple[Path, Swept, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, result, _ = swept
+    folder = Path(shutil.copytree(result.folder, tmp_path / "sweep"))
+    (folder / "ledger.jsonl").unlink()
+    refused = sweep(tmp_path, "seed=1,0", monkeypatch=monkeypatch)
+    assert refused.exit_code == 2
+    assert "holds other runs (0, ...)" in refused.errors
+
+    for attempt in range(2):
+
+        def fail(*_: Any, told: str = f"attempt {attempt}", **__: Any) -> None:
+            raise RuntimeError(told)
+
+        monkeypatch.setattr(experiment, "run_experiment", fail)
+        again = command([f"resume_sweep={folder}", "seed=1,0"], folder, monkeypatch)
+        assert [(job.number, job.state) for job in again.jobs] == [(number, "failed") for number in range(4, 8)]
+        assert f"attempt {attempt}" in (folder / "4" / "error.txt").read_text(encoding="utf-8")
+
+
 def test_a_longer_sweep_in_the_same_folder_runs_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = sweep(tmp_path, "seed=1,2", monkeypatch=monkeypatch)
     more = sweep(tmp_path, "seed=0,1,2,0", f"resume_sweep={first.folder}", monkeypatch=monkeypatch)
@@ -209,7 +247,7 @@ def test_bad_input_is_told_before_the_first_job(
     result = sweep(tmp_path, *arguments, monkeypatch=monkeypatch)
     assert result.exit_code == 2
     assert [line[: len(told)] for line in result.errors.splitlines()] == [told]
-    assert not (result.folder / "ledger.jsonl").exists()
+    assert not result.folder.exists()
 
 
 def test_no_such_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,11 @@ import pytest
 from recorded_sweeps import NAME, finished_job, sweep_folder
 
 from adapter_exp.sweep.ledger import Ledger
+from adapter_exp.sweep.plan import axes_of
 from adapter_exp.tracking import contents, sweep_page
 from adapter_exp.tracking.record import RunRecord
 from adapter_exp.tracking.sweep_contents import (
     Child,
-    axes_of,
     axis_parameters,
     description,
     headline_metrics,
@@ -36,7 +36,7 @@ def _with(child: Child, **changes) -> Child:
 
 
 def test_axes_are_what_differs_between_jobs(children: list[Child]):
-    assert axes_of([child.job for child in children]) == {"adapter.r": ["4", "16"], "seed": ["0", "1"]}
+    assert axes_of([child.job.overrides for child in children]) == {"adapter.r": ["4", "16"], "seed": ["0", "1"]}
 
 
 def test_an_axis_that_chooses_a_file_is_shown_by_what_it_chose(children: list[Child]):
