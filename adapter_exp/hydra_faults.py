@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from adapter_exp.config_faults import nearest
+from adapter_exp.files import conf_folder
 
 _NOISE = ("full_key:", "object_type=", "reference_type=", "To append to your config", "See https://", "provider=")
 _PARSER = ("LexerNoViableAlt", "no viable alternative", "mismatched input", "token recognition", "extraneous input")
@@ -41,6 +42,13 @@ def hydra_faults(error: BaseException, arguments: Sequence[str]) -> list[str]:
     return [_line(error, text, arguments)]
 
 
+def unknown_choice(group: str, name: str, options: Sequence[str]) -> str:
+    """One line for a name that a group does not have; of Hydra's launchers only ours keep a sweep's ledger."""
+    if group == "hydra/launcher":
+        options = sorted(file.stem for file in (conf_folder() / group).glob("*.yaml"))
+    return f"{group}: '{name}' is unknown.{nearest(name, options)} Use one of: {', '.join(options)}."
+
+
 def _line(error: BaseException, text: str, arguments: Sequence[str]) -> str:
     override = _override(error)
     if override is not None:
@@ -52,9 +60,7 @@ def _line(error: BaseException, text: str, arguments: Sequence[str]) -> str:
         return f"{given or 'a group'}: a group takes a name, as in adapter=lora."
     if found := re.match(r"Could not find '([\w/]+)/([^'/]+)' Available options in '[\w/]+': (.*)", text):
         group, name, options = found.groups()
-        return (
-            f"{group}: '{name}' is unknown.{nearest(name, options.split())} Use one of: {', '.join(options.split())}."
-        )
+        return unknown_choice(group, name, options.split())
     if found := re.match(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"{found[1]}: exists already; leave out the + before it."
     if found := re.match(r"Could not delete from config\. '([^']+)' does not exist", text):

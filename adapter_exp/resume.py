@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from adapter_exp.errors import UserError
 from adapter_exp.tracking.record import RECORD_FILE
@@ -25,8 +27,17 @@ def locked(run_dir: Path) -> Iterator[None]:
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / LOCK_FILE).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(file)
         yield
+
+
+def _take(file: TextIO) -> None:
+    for _ in range(10):  # somebody who only asks holds it for a moment
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def find_unfinished(output_root: Path, config_hash: str) -> Path | None:
@@ -89,7 +100,8 @@ def is_free(run_dir: Path) -> bool:
     if not (run_dir / LOCK_FILE).exists():  # asking leaves no file behind
         return True
     try:
-        with locked(run_dir):
+        with (run_dir / LOCK_FILE).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return True
     except BlockingIOError:
         return False

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from adapter_exp.files import conf_folder
 from adapter_exp.resolvers import sweep_folder
+from adapter_exp.training.cancel import Cancellation
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -41,9 +42,9 @@ def _job(config: DictConfig) -> None:
 def _refuse_launcher(name: str) -> NoReturn:
     """A launcher that is not configured here would run jobs without the sweep's ledger."""
     from adapter_exp.errors import UserError
+    from adapter_exp.hydra_faults import unknown_choice
 
-    known = ", ".join(sorted(file.stem for file in (conf_folder() / "hydra" / "launcher").glob("*.yaml")))
-    raise UserError(f"hydra/launcher: '{name}' is not one of this program's launchers. Use one of: {known}.")
+    raise UserError(unknown_choice("hydra/launcher", name, ()))
 
 
 def _experiment(config: DictConfig) -> None:
@@ -66,7 +67,22 @@ def main() -> None:
     """Run the command line; exit code 0 ok, 1 failed (of a sweep: any job), 2 bad input, 130 cancelled."""
     # Hydra otherwise prints several lines of its own and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    ended_by: BaseException | None = None
+    with Cancellation().listening():  # SIGTERM does what Ctrl-C does, also between two jobs
+        try:
+            ended_by = _ended_by()
+            every_job_ok = _close_sweep(ended_by)
+        except KeyboardInterrupt as error:  # while the sweep's comparison was written
+            _end(error)
+    if ended_by is not None:
+        from adapter_exp.resume import remove_unused
+
+        remove_unused(Path(sweep_folder()))  # Hydra makes it before the jobs are checked
+        _end(ended_by)
+    sys.exit(0 if every_job_ok else EXIT_FAILED)
+
+
+def _ended_by() -> BaseException | None:
+    """Run Hydra on the command line; what ended it early, if anything."""
     try:
         if any(argument.startswith("resume_sweep=") for argument in sys.argv):
             from adapter_exp.sweep.arguments import resumed_arguments
@@ -74,14 +90,8 @@ def main() -> None:
             sys.argv[1:] = resumed_arguments(sys.argv[1:])
         _job()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever ended it is told in one line
-        ended_by = error
-    every_job_ok = _close_sweep(ended_by)
-    if ended_by is not None:
-        from adapter_exp.resume import remove_unused
-
-        remove_unused(Path(sweep_folder()))  # Hydra makes it before the jobs are checked
-        _end(ended_by)
-    sys.exit(0 if every_job_ok else EXIT_FAILED)
+        return error
+    return None
 
 
 def _close_sweep(ended_by: BaseException | None) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
 from omegaconf import OmegaConf
 
 from adapter_exp.adapters import check_spec
@@ -76,9 +78,18 @@ def _with_its_adapter(setting: str) -> str:
 
 @pytest.mark.parametrize("overrides", _overrides())
 def test_every_run_command_is_valid(overrides: str):
-    multirun, _, rest = overrides.partition("-m ")
-    words = [re.sub(r"=([^\[\],]+),.*", r"=\1", word) for word in shlex.split(rest)] if rest else []
-    assert _check_adapter(_composed(shlex.join(words) if rest else multirun)) == []
+    words = shlex.split(overrides.removeprefix("-m "))
+    assert _check_adapter(_composed(shlex.join(map(_of_first_job, words)))) == []
+
+
+def _of_first_job(word: str) -> str:
+    """An override as the first job of a sweep has it."""
+    override = OverridesParser.create().parse_override(word)
+    if not override.is_sweep_override():
+        return word
+    values = override.value()
+    first = values.list[0] if isinstance(values, ChoiceSweep) else values.start
+    return f"{override.get_key_element()}={first}"
 
 
 @pytest.mark.parametrize("setting", _single_settings())

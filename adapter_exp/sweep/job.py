@@ -63,6 +63,10 @@ def run_job(config: Config, run_dir: Path, sweep_dir: Path) -> Ended:
     """
     ledger, number = Ledger(sweep_dir), int(run_dir.name)
     _wait_for_folder(run_dir)
+    former = ended_run(config, run_dir)
+    if former is not None and former.state == "ok":  # by a process that has outlived its sweep
+        ledger.append(config.sha256, number, "ok", objective=former.objective)
+        return former
     ledger.append(config.sha256, number, "running")
     (run_dir / ERROR_FILE).unlink(missing_ok=True)  # of an earlier attempt
     parent = read_sweep(sweep_dir)["mlflow"]["parent_run_id"]
@@ -77,7 +81,7 @@ def run_job(config: Config, run_dir: Path, sweep_dir: Path) -> Ended:
 
 
 def _wait_for_folder(run_dir: Path) -> None:
-    """A process that lost its sweep to a kill may still be saving this very job."""
+    """A process that lost its sweep to a kill may still be at work on this very job."""
     until = time.monotonic() + STOP_PATIENCE_S
     while not is_free(run_dir) and time.monotonic() < until:
         time.sleep(0.2)

@@ -31,6 +31,7 @@ class JobEntry:
         objective: what a search maximises or minimises, of a job that ended well.
         error: type and first line of what ended a job badly.
         started_at, ended_at: of the last attempt.
+        host: where the last attempt ran.
     """
 
     config_hash: str
@@ -43,6 +44,7 @@ class JobEntry:
     queued_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    host: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -132,5 +134,5 @@ def _moved(job: JobEntry, line: dict[str, Any]) -> JobEntry:
     if state == "queued":
         return replace(job, overrides=tuple(line.get("overrides", job.overrides)), ended_at=None)
     if state == "running":
-        return replace(job, attempts=job.attempts + 1, started_at=time, ended_at=None)
+        return replace(job, attempts=job.attempts + 1, started_at=time, ended_at=None, host=line.get("host"))
     return job if known_end else replace(job, ended_at=time)

@@ -10,16 +10,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Literal, NoReturn, TextIO
 
 from adapter_exp.config import Config
 from adapter_exp.errors import UserError
+from adapter_exp.sweep.dead import close_dead
 from adapter_exp.sweep.job import STOP_PATIENCE_S
-from adapter_exp.tracking.record import RECORD_FILE, RunRecord
-
-
-class JobProcessDied(RuntimeError):
-    """The process of a job ended without closing the job's record."""
+from adapter_exp.tracking.record import RECORD_FILE, load_record
 
 
 def run_in_child(config: Config, run_dir: Path, *, parent_run_id: str | None, terminal: TextIO) -> None:
@@ -48,7 +45,8 @@ def run_in_child(config: Config, run_dir: Path, *, parent_run_id: str | None, te
     finally:
         with contextlib.suppress(BrokenPipeError):
             child.stdin.close()
-    _close_record(config, run_dir, code, former)
+    if not _has_closed(run_dir, former):
+        close_dead(config, run_dir, *_how_it_died(code))
 
 
 def _stop(child: subprocess.Popen[str]) -> None:
@@ -67,42 +65,26 @@ def _record_as_it_is(run_dir: Path) -> bytes | None:
         return None
 
 
-def _close_record(config: Config, run_dir: Path, code: int, former: bytes | None) -> None:
-    """Say in the record how the child died, if it could not say so itself.
+def _has_closed(run_dir: Path, former: bytes | None) -> bool:
+    """Whether the child has closed its record itself.
 
     Args:
         former: the record that an earlier attempt left; a child that dies at once leaves it as it was.
     """
     try:
-        record = RunRecord.load(run_dir)
+        return load_record(run_dir)["status"] != "running" and _record_as_it_is(run_dir) != former
     except UserError:
-        record = RunRecord.create(
-            run_dir,
-            run_id=f"{run_dir.parent.name}-{run_dir.name}",
-            config=config.model_dump(mode="json"),
-            config_hash=config.sha256,
-            seed=config.seed,
-        )
-    if record.data["status"] != "running" and _record_as_it_is(run_dir) != former:
-        return  # the child has closed it
+        return False
+
+
+def _how_it_died(code: int) -> tuple[str, Literal["failed", "oom"]]:
     killed = code == -signal.SIGKILL
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     hint = "; that is how the system ends a process when memory runs out" if killed else ""
-    record.fail(
-        JobProcessDied(f"the job's process ended with {name}{hint}; terminal.log holds its last words"),
-        status="oom" if killed else "failed",
+    return (
+        f"the job's process ended with {name}{hint}; terminal.log holds its last words",
+        "oom" if killed else "failed",
     )
-    _close_in_mlflow(record)
-
-
-def _close_in_mlflow(record: RunRecord) -> None:
-    from adapter_exp.tracking.replay import replay
-    from adapter_exp.tracking.specs import TrackingConfig
-
-    config = TrackingConfig.model_validate(record.data["config"]["tracking"])
-    if config.kind == "mlflow":
-        with contextlib.suppress(UserError):  # a tracker that is away never ends a sweep; replay can log it later
-            replay(record, config, output_root=Path(record.data["config"]["output_dir"]))
 
 
 def main() -> NoReturn:

@@ -136,16 +136,25 @@ def read_ranges(typed: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 
     by_key = {override.partition("=")[0]: override for override in typed}
-    try:
-        ranges, fixed = create_params_from_overrides(list(by_key.values()))
-    except (AssertionError, NotImplementedError, ValueError) as error:
-        raise UserError(f"hydra/sweeper=optuna: a range cannot be searched ({error}).") from error
+    ranges: dict[str, Any] = {}
+    fixed: list[str] = []
+    faults: list[str] = []
+    for key, override in by_key.items():
+        try:
+            found, _ = create_params_from_overrides([override])
+        except (AssertionError, NotImplementedError, ValueError) as error:
+            faults.append(f"{key}: {override.partition('=')[2]} cannot be searched ({error}).")
+            continue
+        ranges |= {name: _current(distribution) for name, distribution in found.items()}
+        fixed += [] if found else [override]
+    if faults:
+        raise UserError(*faults)
     if not ranges:
         raise UserError(
             "hydra/sweeper=optuna: has nothing to search; give a range, as in 'adapter.r=choice(4,8,16)', "
             "'adapter.hidden_dim=range(16,128,16)' or 'trainer.learning_rate=tag(log,interval(1e-4,3e-3))'."
         )
-    return {key: _current(distribution) for key, distribution in ranges.items()}, [by_key[key] for key in fixed]
+    return ranges, fixed
 
 
 def corners(ranges: Mapping[str, Any], fixed: Sequence[str]) -> list[list[str]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +20,8 @@ from adapter_exp.errors import UserError, first_line
 from adapter_exp.files import write_json_atomic
 from adapter_exp.resume import is_free, locked, remove_unused
 from adapter_exp.sweep.arguments import RESUME, SWEEP_FILE, quoted, read_sweep, without_resume
-from adapter_exp.sweep.job import NO_OBJECTIVE, Ended, ended_run
+from adapter_exp.sweep.dead import close_dead
+from adapter_exp.sweep.job import NO_OBJECTIVE, STOP_PATIENCE_S, Ended, ended_run
 from adapter_exp.sweep.ledger import LEDGER_FILE, JobEntry, Ledger
 from adapter_exp.sweep.plan import PlannedJob, axes_of, by_base, numbered, plan_jobs, readable
 from adapter_exp.tracking.specs import TrackingConfig
@@ -126,7 +129,7 @@ class Sweep:
     def _done(self, job: PlannedJob) -> Ended | None:
         """How the job ended well before, or badly in this very process; a kill may have kept it from the ledger."""
         entry = self._entry(job)
-        ended = ended_run(job.config, self.folder / str(job.number))
+        ended = ended_run(job.config, self._folder_of(job))
         if ended is None or (ended.state != "ok" and job.config_hash not in self._tried):
             return None
         known = entry is not None and entry.state == "ok"
@@ -145,9 +148,13 @@ class Sweep:
             overrides = [[*job.overrides, *self._place(job)] for job in waiting]
             try:
                 launch(overrides, waiting[0].number)
+            except KeyboardInterrupt as error:  # workers of this host may still be saving
+                self._wait_for_living(waiting, on_host=socket.gethostname(), patience_s=STOP_PATIENCE_S)
+                self._close_dead(waiting, error, "cancelled", on_host=socket.gethostname())
+                raise
             except Exception as error:
                 self._wait_for_living(waiting)
-                if not self._mark_dead(waiting, error):
+                if not self._close_dead(waiting, error, "failed"):
                     raise
             left = {entry.config_hash for entry in self.ledger.jobs() if entry.state == "queued"}
             if len(left.intersection(job.config_hash for job in waiting)) == len(waiting):
@@ -158,22 +165,40 @@ class Sweep:
         """The job's own folder, whatever number the launcher would give it, in whatever process it composes."""
         return [f"hydra.sweep.dir={quoted(str(self.folder))}", f"hydra.sweep.subdir='{job.number}'"]
 
-    def _running(self, jobs: Sequence[PlannedJob]) -> list[JobEntry]:
-        hashes = {job.config_hash for job in jobs}
-        return [entry for entry in self.ledger.jobs() if entry.config_hash in hashes and entry.state == "running"]
+    def _running(self, jobs: Sequence[PlannedJob], on_host: str | None = None) -> list[PlannedJob]:
+        """Those that run by the ledger; with ``on_host`` only those of that host."""
+        running = [entry for entry in self.ledger.jobs() if entry.state == "running"]
+        hashes = {entry.config_hash for entry in running if on_host in (None, entry.host)}
+        return [job for job in jobs if job.config_hash in hashes]
 
-    def _wait_for_living(self, jobs: Sequence[PlannedJob]) -> None:
+    def _wait_for_living(
+        self, jobs: Sequence[PlannedJob], *, on_host: str | None = None, patience_s: float = math.inf
+    ) -> None:
         """Some launchers give up at the first worker that dies, while jobs of the others go on."""
-        while any(not is_free(self.folder / str(entry.number)) for entry in self._running(jobs)):
-            time.sleep(1)
+        until = time.monotonic() + patience_s
+        while any(not is_free(self._folder_of(job)) for job in self._running(jobs, on_host)):
+            if time.monotonic() > until:
+                return
+            time.sleep(0.5)
 
-    def _mark_dead(self, jobs: Sequence[PlannedJob], error: Exception) -> bool:
+    def _close_dead(
+        self,
+        jobs: Sequence[PlannedJob],
+        error: BaseException,
+        state: Literal["failed", "cancelled"],
+        *,
+        on_host: str | None = None,
+    ) -> bool:
         """Record the jobs that ran in a process that is gone; whether there were any."""
-        dead = self._running(jobs)
-        text = first_line(type(error).__name__, str(error))
-        for entry in dead:
-            self.ledger.append(entry.config_hash, entry.number, "failed", error=f"its process died; {text}")
+        dead = [job for job in self._running(jobs, on_host) if is_free(self._folder_of(job))]
+        why = f"its process died; {first_line(type(error).__name__, str(error))}"
+        for job in dead:
+            close_dead(job.config, self._folder_of(job), why, state)
+            self.ledger.append(job.config_hash, job.number, state, error=why)
         return bool(dead)
+
+    def _folder_of(self, job: PlannedJob) -> Path:
+        return self.folder / str(job.number)
 
     def _open_parent(self, master: DictConfig, jobs: Sequence[PlannedJob]) -> Any:
         from adapter_exp.tracking.sweep_log import open_parent
@@ -213,7 +238,7 @@ class Sweep:
 
         if job.config.tracking.kind == "mlflow":
             with contextlib.suppress(UserError):  # a tracker that is away never ends a sweep
-                record = RunRecord.load(self.folder / str(job.number))
+                record = RunRecord.load(self._folder_of(job))
                 replay(record, job.config.tracking, output_root=Path(job.config.output_dir))
 
     def _compare(self) -> None:

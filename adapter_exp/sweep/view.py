@@ -203,7 +203,7 @@ def drawn(seen: Snapshot) -> Group:
     failed = [job for job in seen.jobs if job.state in WENT_BADLY]
     for position, job in enumerate(failed[-MAX_FAILED:]):
         told = f"job {job.number}  {short[job.config_hash]}  {job.error or STATE_WORDS[job.state]}"
-        rows.add_row("" if position else "failed", Text(told, style="red", no_wrap=True, overflow="ellipsis"))
+        rows.add_row("" if position else "not done", Text(told, style="red", no_wrap=True, overflow="ellipsis"))
     return Group(_head(seen), bar, rows)
 
 
@@ -233,9 +233,10 @@ def _change(job: JobEntry, name: str, now: datetime) -> Text:
 
 def _standing(seen: Snapshot) -> str:
     found = counts(seen.jobs)
-    bad = sum(found[state] for state in WENT_BADLY)
+    bad = found["failed"] + found["oom"]
     parts = [f"{found['ok']} of {seen.total} done"]
     parts += [f"{bad} failed"] if bad else []
+    parts += [f"{found['cancelled']} cancelled"] if found["cancelled"] else []
     parts += [f"best {number(seen.best.objective)} (job {seen.best.number})"] if seen.best is not None else []
     parts += [_left(seen)] if seen.left_s and not _all_ended(seen) else []
     return ", ".join(parts)
@@ -244,10 +245,11 @@ def _standing(seen: Snapshot) -> str:
 def _head(seen: Snapshot) -> Text:
     found = counts(seen.jobs)
     waiting = seen.total - sum(found.values()) + found["queued"]
-    bad = sum(found[state] for state in WENT_BADLY)
+    bad = found["failed"] + found["oom"]
     line = Text(f"{found['ok']} of {seen.total} done", style="green" if found["ok"] else "", no_wrap=True)
     line.overflow = "ellipsis"  # a long name is cut, never a number
     line.append(f", {bad} failed", style="bold red" if bad else "dim")
+    line.append(f", {found['cancelled']} cancelled" if found["cancelled"] else "", style="bold red")
     line.append(f", {found['running']} running, {waiting} waiting", style="default")
     return line.append(f"  {seen.name}", style="bold default")
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from adapter_exp.errors import UserError
 from adapter_exp.files import flush
+from adapter_exp.training.checkpoints import START_ANEW
 
 FILE = "best.safetensors"
 
@@ -37,7 +38,7 @@ def load_best(model: torch.nn.Module, folder: Path) -> int:
         with safe_open(path, framework="pt") as file:
             step = int(file.metadata()["step"])
     except SafetensorError as error:
-        raise UserError(f"{path}: damaged since it was written ({error}); start anew with resume=never.") from error
+        raise UserError(f"{path}: damaged since it was written ({error}); {START_ANEW}.") from error
     with torch.no_grad():
         for name, parameter in _trainable(model).items():
             parameter.copy_(saved[name])

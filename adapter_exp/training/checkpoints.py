@@ -17,6 +17,7 @@ from adapter_exp.files import atomic_folder, sha256_file, write_json_atomic
 FOLDER = "checkpoints"
 MANIFEST = "files.json"
 ROWS = "rows.json"
+START_ANEW = "start anew with resume=never (of a sweep: delete the job's folder)"
 _NAME = re.compile(r"^step-(\d+)$")
 
 
@@ -58,7 +59,7 @@ def refuse_other_rows(checkpoint: Path, rows: str) -> None:
     if json.loads((checkpoint / ROWS).read_text(encoding="utf-8")) != rows:
         raise UserError(
             f"{checkpoint}: was trained on other data than is there now (files or tokenizer changed); "
-            "put the former data back, or start anew with resume=never."
+            f"put the former data back, or {START_ANEW}."
         )
 
 
@@ -89,7 +90,7 @@ def verify(checkpoint: Path) -> None:
     Raises:
         UserError: naming the file that is missing or damaged.
     """
-    advice = f"delete {checkpoint} to go on from the checkpoint before it, or start anew with resume=never"
+    advice = f"delete {checkpoint} to go on from the checkpoint before it, or {START_ANEW}"
     try:
         hashes = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

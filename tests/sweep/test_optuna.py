@@ -193,6 +193,12 @@ def test_every_end_of_every_range_is_checked_beforehand(tmp_path):
     assert not (tmp_path / "study.db").exists()
 
 
+def test_every_range_that_cannot_be_searched_is_named():
+    with pytest.raises(UserError) as raised:
+        read_ranges(["adapter.r=interval(8,2)", "trainer.learning_rate=tag(log,interval(-1,2))", "seed=0"])
+    assert [fault.split(": ")[0] for fault in raised.value.faults] == ["adapter.r", "trainer.learning_rate"]
+
+
 def test_the_later_of_two_overrides_counts():
     ranges, fixed = read_ranges([*RANGES, "adapter.r=8", "seed=1,2", "tracking=none"])
     assert set(ranges) == {"trainer.learning_rate", "seed"}

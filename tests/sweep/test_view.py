@@ -113,7 +113,7 @@ def test_the_picture_tells_counts_best_progress_failures_and_the_time_left(ledge
     assert "left" in picture[1]
     assert re.search(r"best +0\.250  job 0  adapter\.r=4", text)
     assert re.search(r"running +job 2  adapter\.r=12  train 12/40 steps", text)
-    assert re.search(r"failed +job 1  adapter\.r=8  RuntimeError: every label", text)
+    assert re.search(r"not done +job 1  adapter\.r=8  RuntimeError: every label", text)
     assert len(picture) == 5 and max(map(len, picture)) <= 80
 
 
