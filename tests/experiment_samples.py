@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,11 @@ def config(root: Path, *more: str) -> Config:
     return parse_config(values)
 
 
-def start(root: Path, *more: str) -> subprocess.Popen[str]:
+def start(root: Path, *more: str, flags: Sequence[str] = ()) -> subprocess.Popen[str]:
     """The same experiment in a process of its own."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
     return subprocess.Popen(
-        [sys.executable, "-m", "adapter_exp.run", *overrides(root, *more)],
+        [sys.executable, "-m", "adapter_exp.run", *flags, *overrides(root, *more)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

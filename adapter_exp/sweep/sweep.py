@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import socket
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from adapter_exp.errors import UserError, first_line
+from adapter_exp.errors import UserError
 from adapter_exp.files import write_json_atomic
 from adapter_exp.resume import is_free, locked, remove_unused
-from adapter_exp.sweep.arguments import RESUME, SWEEP_FILE, quoted, read_sweep, without_resume
-from adapter_exp.sweep.dead import close_dead
-from adapter_exp.sweep.job import NO_OBJECTIVE, STOP_PATIENCE_S, Ended, ended_run
+from adapter_exp.sweep.arguments import RESUME, SWEEP_FILE, read_sweep, without_resume
+from adapter_exp.sweep.job import NO_OBJECTIVE, Ended, ended_run
+from adapter_exp.sweep.launching import Launch, launch_all
 from adapter_exp.sweep.ledger import LEDGER_FILE, JobEntry, Ledger
 from adapter_exp.sweep.plan import PlannedJob, axes_of, by_base, numbered, plan_jobs, readable
 from adapter_exp.tracking.specs import TrackingConfig
 
 if TYPE_CHECKING:
     from hydra.types import HydraContext
-
-Launch = Callable[[list[list[str]], int], Sequence[JobReturn]]
-"""Hydra's own launcher: lists of overrides and the number of the first -> what the jobs returned."""
 
 _current: Sweep | None = None
 
@@ -107,7 +101,7 @@ class Sweep:
         for job in waiting:
             self.ledger.append(job.config_hash, job.number, "queued", overrides=list(map(readable, job.overrides)))
         self._tried |= {job.config_hash for job in waiting}
-        self._launch(waiting, launch)
+        launch_all(self.ledger, waiting, launch)
         states = {entry.config_hash: entry for entry in self.ledger.jobs()}
         return [_returned(job, states[job.config_hash].objective) for job in jobs]
 
@@ -141,61 +135,6 @@ class Sweep:
 
     def _entry(self, job: PlannedJob) -> JobEntry | None:
         return next((entry for entry in self.ledger.jobs() if entry.config_hash == job.config_hash), None)
-
-    def _launch(self, waiting: Sequence[PlannedJob], launch: Launch) -> None:
-        """Hand the jobs to Hydra's launcher, again for those that a broken worker pool has left."""
-        while waiting:
-            overrides = [[*job.overrides, *self._place(job)] for job in waiting]
-            try:
-                launch(overrides, waiting[0].number)
-            except KeyboardInterrupt as error:  # workers of this host may still be saving
-                self._wait_for_living(waiting, on_host=socket.gethostname(), patience_s=STOP_PATIENCE_S)
-                self._close_dead(waiting, error, "cancelled", on_host=socket.gethostname())
-                raise
-            except Exception as error:
-                self._wait_for_living(waiting)
-                if not self._close_dead(waiting, error, "failed"):
-                    raise
-            left = {entry.config_hash for entry in self.ledger.jobs() if entry.state == "queued"}
-            if len(left.intersection(job.config_hash for job in waiting)) == len(waiting):
-                raise RuntimeError("the launcher has started none of the jobs")
-            waiting = [job for job in waiting if job.config_hash in left]
-
-    def _place(self, job: PlannedJob) -> list[str]:
-        """The job's own folder, whatever number the launcher would give it, in whatever process it composes."""
-        return [f"hydra.sweep.dir={quoted(str(self.folder))}", f"hydra.sweep.subdir='{job.number}'"]
-
-    def _running(self, jobs: Sequence[PlannedJob], on_host: str | None = None) -> list[PlannedJob]:
-        """Those that run by the ledger; with ``on_host`` only those of that host."""
-        running = [entry for entry in self.ledger.jobs() if entry.state == "running"]
-        hashes = {entry.config_hash for entry in running if on_host in (None, entry.host)}
-        return [job for job in jobs if job.config_hash in hashes]
-
-    def _wait_for_living(
-        self, jobs: Sequence[PlannedJob], *, on_host: str | None = None, patience_s: float = math.inf
-    ) -> None:
-        """Some launchers give up at the first worker that dies, while jobs of the others go on."""
-        until = time.monotonic() + patience_s
-        while any(not is_free(self._folder_of(job)) for job in self._running(jobs, on_host)):
-            if time.monotonic() > until:
-                return
-            time.sleep(0.5)
-
-    def _close_dead(
-        self,
-        jobs: Sequence[PlannedJob],
-        error: BaseException,
-        state: Literal["failed", "cancelled"],
-        *,
-        on_host: str | None = None,
-    ) -> bool:
-        """Record the jobs that ran in a process that is gone; whether there were any."""
-        dead = [job for job in self._running(jobs, on_host) if is_free(self._folder_of(job))]
-        why = f"its process died; {first_line(type(error).__name__, str(error))}"
-        for job in dead:
-            close_dead(job.config, self._folder_of(job), why, state)
-            self.ledger.append(job.config_hash, job.number, state, error=why)
-        return bool(dead)
 
     def _folder_of(self, job: PlannedJob) -> Path:
         return self.folder / str(job.number)

@@ -54,7 +54,13 @@ def test_a_process_that_crashes_takes_no_other_job_with_it(
 def test_sigterm_closes_the_sweep_and_it_goes_on(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "sweep"
     process = start(
-        tmp_path, "-m", how, "seed=0,1", "trainer.epochs=50", "tracking=mlflow", f"hydra.sweep.dir={folder}"
+        tmp_path,
+        how,
+        "seed=0,1",
+        "trainer.epochs=50",
+        "tracking=mlflow",
+        f"hydra.sweep.dir={folder}",
+        flags=["-m"],
     )
     until = time.monotonic() + 200
     while not list(folder.glob("*/checkpoints/*")) and time.monotonic() < until:
