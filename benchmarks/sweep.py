@@ -25,8 +25,8 @@ from sweep_runs import differences, jobs_of, numbers, run
 RANKS, SEEDS = (4, 16), (0, 1, 2)
 BUDGET = (
     "trainer.epochs=1",
-    "task.max_train=32",
-    "task.max_validation=8",
+    "task.max_train=16",
+    "task.max_validation=4",
     "task.max_eval=16",
     "eval.tasks.terra.max_eval=16",
 )
