@@ -26,6 +26,7 @@ def next_steps(comparison: Comparison, group: Group, t: Texts) -> list[str]:
     for task in group.tasks:
         if task.metrics and task.role == "special":
             steps += _ranges(group, task.metrics[0], t)
+    steps += _single_settings(group, t)
     for task in group.tasks:
         if task.metrics and task.items is not None:
             steps += _items(task, task.metrics[0], t)
@@ -76,6 +77,16 @@ def _ranges(group: Group, metric: MetricComparison, t: Texts) -> Iterable[str]:
                 yield t("next.edge_high", following=_short(_beyond(axis.values)), **names)
             elif axis.numeric and value == axis.values[0] and _has_less(axis):
                 yield t("next.edge_low", value=_short(value), **names)
+
+
+def _single_settings(group: Group, t: Texts) -> Iterable[str]:
+    """Kinds are compared, and some had no choice of size or learning rate: the settings are compared as much."""
+    names: dict[str, list[str]] = {}
+    for one in group.configurations:
+        names.setdefault(one.kind, []).append(one.name)
+    single = [found[0] for found in names.values() if len(found) == 1]
+    if len(names) > 1 and single:
+        yield t("next.single_setting", names=t.join(single))
 
 
 def _in_vain(group: Group, metric: MetricComparison, axis: Axis, kind: str) -> bool:

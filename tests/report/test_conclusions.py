@@ -278,6 +278,16 @@ def test_a_leader_inside_the_sweep_asks_for_no_other_range():
     assert following == "These tests leave nothing open that another run of this kind would settle."
 
 
+def test_a_kind_that_had_one_setting_is_told_beside_others():
+    small, large = (configuration(f"lora r={r}") for r in (4, 8))
+    rows = [row(name, 0.3) for name in ("lora r=4", "lora r=8", "mlp")]
+    places = [["mlp", "lora r=8", "lora r=4"]]
+    _, following = told(group([small, large, MLP], [task(metric(rows, places))]))
+    assert "Tried in one setting only: mlp. Another size" in following
+    _, following = told(group([small, large], [task(metric(rows[:2], [places[0][1:]]))]))
+    assert "one setting" not in following
+
+
 def test_seeds_that_are_few_or_loud_ask_for_more():
     one = configuration("lora", seeds=(0,))
     single = replace(row("lora", 0.3), by_seed=(0.3,), seed_sd=None)

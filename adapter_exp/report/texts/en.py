@@ -275,6 +275,10 @@ SENTENCES = en_reasons.SENTENCES | {
         "{kind}: no difference found between the values of {axis} ({tried}) where nothing else differs; one smaller "
         "than {smallest} could have gone unnoticed. Vary something else."
     ),
+    "next.single_setting": (
+        "Tried in one setting only: {names}. Another size or learning rate may change the order; sweep them before "
+        "choosing a kind."
+    ),
     "next.items_base": (
         "{task}: to tell {name} from the base, about {needed} test items would be needed (now {items}), if the "
         "change seen ({difference}) is the true one."
