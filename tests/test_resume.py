@@ -5,11 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from experiment_samples import config, record, start
 
 from adapter_exp.errors import UserError
@@ -17,6 +15,8 @@ from adapter_exp.experiment import run_experiment
 from adapter_exp.files import sha256_file
 from adapter_exp.resume import find_unfinished, locked
 from adapter_exp.tracking.record import RunRecord
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 # Long enough to be caught in the middle: 24 steps with a checkpoint after each.
 LONG = (
@@ -27,15 +27,6 @@ LONG = (
     "eval.validation=false",
 )
 TRACKED = ("tracking=mlflow", "tracking.log_system_metrics=false")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The number of threads decides how sums are split, and with it their last bits."""
-    former = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(former)
 
 
 def wait_for_checkpoint(process: subprocess.Popen[str], root: Path) -> Path:

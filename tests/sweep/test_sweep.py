@@ -22,16 +22,9 @@ from adapter_exp.models.base import load_base
 from adapter_exp.sweep.job import run_job
 from adapter_exp.sweep.ledger import Ledger
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DIVERGES = ("trainer.learning_rate=1.0", "trainer.max_grad_norm=0.0", "trainer.epochs=2")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The number of threads decides how sums are split, and with it their last bits."""
-    former = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(former)
 
 
 def answers(run_dir: Path) -> dict[str, list[Any]]:
