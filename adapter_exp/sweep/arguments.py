@@ -26,11 +26,11 @@ def resumed_arguments(arguments: Sequence[str]) -> list[str]:
     if folder == "null":
         return list(arguments)
     given = _without_own(arguments)
-    keys = {_key(value) for value in given}
-    if _PLACE in keys:
+    places = {Path(_unquoted(value.partition("=")[2])).absolute() for value in given if _key(value) == _PLACE}
+    if places - {Path(folder).absolute()}:
         raise UserError(f"{_PLACE}: a sweep goes on in its own folder; leave this out beside {RESUME}{folder}.")
+    keys = {_PLACE, *(_key(value) for value in given)}
     former = [value for value in _without_own(read_sweep(Path(folder))["arguments"]) if _key(value) not in keys]
-    former = [value for value in former if _key(value) != _PLACE]
     return ["-m", *former, *given, f"{RESUME}{quoted(folder)}"]
 
 

@@ -45,6 +45,11 @@ def test_any_path_is_read_as_hydra_writes_it(folder: Path, name: str, quote: str
     assert (read.key_or_group, read.value()) == ("resume_sweep", str(moved))
 
 
+def test_its_own_folder_may_be_given_too(folder: Path) -> None:
+    told = resumed_arguments([f"resume_sweep={folder}", f"hydra.sweep.dir={folder}"])
+    assert f"hydra.sweep.dir={folder}" in told and "hydra.sweep.dir=s" not in told
+
+
 def test_another_folder_beside_it_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match=r"hydra\.sweep\.dir"):
         resumed_arguments([f"resume_sweep={folder}", "hydra.sweep.dir=other"])

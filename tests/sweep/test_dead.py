@@ -50,7 +50,7 @@ def test_a_process_that_crashes_takes_no_other_job_with_it(
     assert statuses(tmp_path) == {"sweep": "FAILED", "sweep-0": "FINISHED", "sweep-1": "FAILED"}
 
 
-@pytest.mark.parametrize("how", ["isolate=process", "isolate=none", "hydra/launcher=joblib"])
+@pytest.mark.parametrize("how", ["isolate=process", "hydra/launcher=joblib"])
 def test_sigterm_closes_the_sweep_and_it_goes_on(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "sweep"
     process = start(
