@@ -14,7 +14,7 @@ from adapter_exp.files import conf_folder
 from adapter_exp.sweep.ledger import Ledger
 from adapter_exp.tracking.store import connect
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CRASH = """\
 import os, sys
@@ -66,7 +66,7 @@ def test_sigterm_closes_the_sweep_and_it_goes_on(how: str, tmp_path: Path, monke
     while not list(folder.glob("*/checkpoints/*")) and time.monotonic() < until:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=90)
+    output, errors = process.communicate(timeout=240)
     assert (process.returncode, "Traceback" in errors) == (130, False), errors
     assert "go on" in output
     stopped = Ledger(folder).jobs()
