@@ -43,7 +43,7 @@ def launch_all(ledger: Ledger, jobs: Sequence[PlannedJob], launch: Launch) -> No
             _wait_for_living(ledger, waiting, on_host=here, patience_s=STOP_PATIENCE_S)  # they may be saving
             _close(ledger, _dead(ledger, waiting, on_host=here), error, "cancelled")
             raise
-        except Exception as error:
+        except Exception as error:  # each launcher has its own kinds; what is no dead worker is raised again
             _wait_for_living(ledger, waiting)  # some launchers give up while jobs of other workers go on
             dead = _dead(ledger, waiting)
             if not dead:

@@ -212,7 +212,7 @@ def _open_study(settings: SearchSettings, direction: Direction, sweep_dir: Path)
             direction=direction,
             load_if_exists=True,
         )
-    except Exception as error:
+    except Exception as error:  # of Optuna, its database layer or the driver, without a common base; others go on up
         if not type(error).__module__.startswith(("optuna", "sqlalchemy")):
             raise
         reason = str(error).splitlines()[0]

@@ -88,7 +88,6 @@ def train(
         TrainingDiverged: when the loss is no longer finite.
     """
     keep_best = settings.load_best and len(validation_rows) > 0
-    lengths = [len(row.ids) for row in rows]
     trainer = AdapterTrainer(
         attached,
         training_arguments(
@@ -101,7 +100,7 @@ def train(
         ),
         train_rows=rows,
         validation_rows=validation_rows,
-        sampler=BucketSampler(lengths, batch_size=settings.batch_size, seed=seed, buckets=settings.length_buckets),
+        sampler=_sampler(rows, settings, seed),
         collator=Collator(pad_id),
         answer_only_logits=settings.answer_only_logits,
         checkpoint_folder=run_dir / FOLDER,
@@ -117,10 +116,14 @@ def train(
             if settings.activation_checkpointing:
                 _checkpoint_activations(attached)
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    seconds = time.perf_counter() - started
     if cancellation.requested:
         raise Cancelled(f"training saved at step {trainer.state.global_step}")
-    return _result(trainer, settings, seconds, keep_best=keep_best)
+    return _result(trainer, settings, time.perf_counter() - started, keep_best=keep_best)
+
+
+def _sampler(rows: Sequence[TrainingRow], settings: TrainerConfig, seed: int) -> BucketSampler:
+    lengths = [len(row.ids) for row in rows]
+    return BucketSampler(lengths, batch_size=settings.batch_size, seed=seed, buckets=settings.length_buckets)
 
 
 def _steer(

@@ -156,15 +156,13 @@ def test_pooled_seeds_would_raise_false_alarms():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("sweeps", "options"), [(1000, {}), (400, {"documents": 100})], ids=["single items", "documents of three"]
-)
-def test_null_calibration(sweeps, options):
-    """Sweeps of 8 configurations x 3 seeds without any true difference."""
-    shares = false_alarms(sweeps, **options)
+@pytest.mark.parametrize("options", [{}, {"documents": 100}], ids=["single items", "documents of three"])
+def test_null_calibration(options):
+    """1,000 sweeps of 8 configurations x 3 seeds without any true difference."""
+    shares = false_alarms(1000, **options)
     print(f"familywise false alarms: {shares}")
     for key, share in shares.items():
-        assert share <= at_most(0.05, sweeps), key
+        assert share <= at_most(0.05, 1000), key
 
 
 @pytest.mark.slow

@@ -30,27 +30,28 @@ if {module!r} in sys.orig_argv:
 
 
 @pytest.mark.parametrize(
-    ("how", "module"),
+    ("how", "module", "told"),
     [
-        ("isolate=process", "adapter_exp.sweep.process"),
-        ("hydra/launcher=joblib", "joblib.externals.loky.backend.popen_loky_posix"),
+        ("isolate=process", "adapter_exp.sweep.process", "SIGABRT"),
+        ("hydra/launcher=joblib", "joblib.externals.loky.backend.popen_loky_posix", "its process died"),
     ],
     ids=["own process", "joblib"],
 )
 def test_a_process_that_crashes_takes_no_other_job_with_it(
-    how: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: str, module: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(CRASH.format(module=module))  # what a broken driver would do
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{conf_folder().parent}")
     result = sweep(tmp_path, how, "seed=0,1", "tracking=mlflow", monkeypatch=monkeypatch)
     assert (result.exit_code, [job.state for job in result.jobs]) == (1, ["ok", "failed"])
+    assert told in (result.jobs[1].error or "")
     assert result.record(1)["status"] == "failed"
     assert "JobProcessDied" in (result.folder / "1" / "error.txt").read_text(encoding="utf-8")
     assert "failed: job 1 seed=1: " in result.output
     assert statuses(tmp_path) == {"sweep": "FAILED", "sweep-0": "FINISHED", "sweep-1": "FAILED"}
 
 
-@pytest.mark.parametrize("how", ["isolate=process", "hydra/launcher=joblib"])
+@pytest.mark.parametrize("how", ["isolate=process", "isolate=none", "hydra/launcher=joblib"])
 def test_sigterm_closes_the_sweep_and_it_goes_on(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "sweep"
     process = start(

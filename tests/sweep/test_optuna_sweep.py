@@ -56,7 +56,7 @@ def test_a_failed_job_is_no_value_and_does_not_end_the_search(tmp_path, monkeypa
 
 @pytest.mark.slow
 def test_a_search_that_is_killed_ends_as_if_left_alone(tmp_path, monkeypatch):
-    wanted = 2
+    wanted = 3
     alone = search(tmp_path / "alone", monkeypatch, f"hydra.sweeper.n_trials={wanted}", "eval.objective=nerus/micro_f1")
     assert alone.exit_code == 0, alone.output + alone.errors
 
