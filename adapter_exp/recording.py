@@ -42,6 +42,7 @@ def record_inputs(session: Session, config: Config, base: Base, tasks: Sequence[
             "revision": base.revision,
             "checkpoint_sha256": base.checkpoint_sha256,
             "quantization": base.quantization,
+            "kept": base.kept,
             "compute_dtype": str(base.compute_dtype).removeprefix("torch."),
             "device": base.device.type,
             "total_parameters": base.shape.parameters,

@@ -71,7 +71,10 @@ def _base_scores(config: Config, base: Base, prepared: Prepared, key: str, shown
         made.append(_evaluate(config, base, prepared, "test", shown))
         return made[0].predictions
 
-    cached = cache_key(key, double_quant=config.quantization.double_quant, processor=processor_name(base.device))
+    processor = processor_name(base.device)
+    if base.device.type != "cpu":  # fused 4-bit kernels round otherwise than a product with unpacked weights
+        processor += f", weights kept {base.kept}"
+    cached = cache_key(key, double_quant=config.quantization.double_quant, processor=processor)
     rows, known = base_predictions(Path(config.cache_dir).expanduser(), cached, ask)
     if made:
         return made[0], False

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapter_exp.errors import UserError
+from adapter_exp.models.dequantise import choose_keep, dequantise
 from adapter_exp.models.quantization import bitsandbytes_config, choose_device, choose_dtype, keep_exact_on_cpu
 from adapter_exp.models.quiet import quiet_libraries
 from adapter_exp.models.shape import ModelShape, shape_of_folder
@@ -30,6 +31,7 @@ class Base:
         model: frozen (no parameter requires a gradient), in eval mode, on ``device``.
         checkpoint_sha256: identity of the unquantised checkpoint; an adapter belongs to one.
         quantization: ``none``, ``nf4`` or ``int8``.
+        kept: how its weights lie in memory: ``4bit`` or ``dequantised`` (nf4), ``8bit`` (int8), ``whole`` (none).
         weights_sha256: of the weights as they were loaded, see ``weights.weights_sha256``.
         notes: lines to show the user (dtype chosen and why, special tokens handled and how).
     """
@@ -41,6 +43,7 @@ class Base:
     revision: str
     checkpoint_sha256: str
     quantization: str
+    kept: str
     compute_dtype: torch.dtype
     device: torch.device
     weights_sha256: str
@@ -110,7 +113,10 @@ def _load(request: _Request) -> Base:
     device = choose_device(request.device)
     dtype, reason = choose_dtype(device, request.model.dtype)
     tokenizer, tokenizer_notes = load_tokenizer(checkpoint.folder, request.model.name)
+    kept, why = choose_keep(request.quantization, shape, dtype, device)
     model = _load_model(checkpoint.folder, request, device, dtype)
+    if kept == "dequantised":
+        dequantise(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.generation_config = _greedy(model.generation_config, tokenizer.pad_token_id)
     return Base(
@@ -121,10 +127,11 @@ def _load(request: _Request) -> Base:
         revision=checkpoint.revision,
         checkpoint_sha256=checkpoint.sha256,
         quantization=request.quantization.kind,
+        kept=kept,
         compute_dtype=dtype,
         device=device,
         weights_sha256=weights_sha256(model),
-        notes=(f"Compute dtype {reason}.", *tokenizer_notes),
+        notes=(f"Compute dtype {reason}.", *([f"{why}."] if why else []), *tokenizer_notes),
     )
 
 

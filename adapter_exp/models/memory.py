@@ -2,7 +2,7 @@
 
     weights      quantised linears + everything else in the compute dtype
                  bytes per weight: nf4 0.5 + 0.0159 (one 8-bit scale per 64, one fp32 scale per 256 of those);
-                 int8 1 + 4 / in_features; none: the compute dtype's
+                 int8 1 + 4 / in_features; none, and nf4 that is kept dequantised: the compute dtype's
     adapter      trainable parameters in float32; full fine-tuning adds none, it trains the base's own
     gradients    one per trainable parameter, 4 bytes; in full fine-tuning of the compute dtype
     optimiser    AdamW's two moments, each like the gradients
@@ -62,6 +62,7 @@ def estimate(
     dtype: str,
     vocabulary: int,
     in_place: bool = False,
+    dequantised: bool = False,
 ) -> MemoryEstimate:
     """Estimate by the formulae at the head of this module.
 
@@ -73,6 +74,7 @@ def estimate(
         dtype: compute dtype, a key of ``DTYPE_BYTES``.
         vocabulary: entries of the vocabulary projection.
         in_place: the trained parameters are the base's own (full fine-tuning), so they are not counted twice.
+        dequantised: nf4 weights are unpacked once and kept in the compute dtype (``quantization.keep``).
     """
     size = DTYPE_BYTES[dtype]
     kept = 6 * shape.hidden_size + sum(out for _, out in shape.linears.values())
@@ -81,7 +83,7 @@ def estimate(
     logits = batch * answer_tokens * vocabulary * (2 * size + 3 * _FLOAT32_BYTES)
     trained = size if in_place else _FLOAT32_BYTES
     return MemoryEstimate(
-        weights=weight_bytes_estimate(shape, quantization, size),
+        weights=weight_bytes_estimate(shape, quantization, size, dequantised=dequantised),
         adapter=0 if in_place else trainable * trained,
         gradients=trainable * trained,
         optimizer=trainable * 2 * trained,
@@ -89,11 +91,16 @@ def estimate(
     )
 
 
-def weight_bytes_estimate(shape: ModelShape, quantization: str, dtype_bytes: int) -> int:
-    """Bytes of the base weights as stored."""
+def weight_bytes_estimate(shape: ModelShape, quantization: str, dtype_bytes: int, *, dequantised: bool = False) -> int:
+    """Bytes of the base weights as they are kept in memory.
+
+    Args:
+        dtype_bytes: of one number of the compute dtype.
+        dequantised: nf4 weights are unpacked once and kept in the compute dtype.
+    """
     per_block = sum(i * o for i, o in shape.linears.values())
     whole = shape.parameters - shape.num_layers * per_block
-    if quantization == "nf4":
+    if quantization == "nf4" and not dequantised:
         quantised = NF4_BYTES * shape.num_layers * per_block
     elif quantization == "int8":
         rows = sum(out for _, out in shape.linears.values())

@@ -123,7 +123,18 @@ class QuantizationConfig(_Spec):
     Attributes:
         kind: ``nf4`` (QLoRA, Dettmers et al. 2023), ``int8`` (LLM.int8, Dettmers et al. 2022) or ``none``.
         double_quant: quantise the nf4 scales too (0.37 bits fewer per weight); nf4 only, ignored by the others.
+        keep: nf4 only: ``4bit`` unpacks the weights at every use, ``dequantised`` once into the compute dtype (same
+            numbers, more memory); ``auto``: see ``dequantise.choose_keep``.
     """
 
     kind: Literal["none", "nf4", "int8"] = "nf4"
     double_quant: bool = True
+    keep: Literal["4bit", "dequantised", "auto"] = "auto"
+
+    @model_validator(mode="after")
+    def _only_nf4_is_unpacked(self) -> QuantizationConfig:
+        if self.kind != "nf4" and self.keep != "auto":
+            raise ValueError(
+                f"keep: '{self.keep}' is for nf4 weights, these are '{self.kind}'; leave it out or use auto"
+            )
+        return self

@@ -108,7 +108,7 @@ def by_base(jobs: Iterable[PlannedJob]) -> list[PlannedJob]:
 def varying(job_overrides: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """Keys of the overrides that differ between jobs, in their order; only those that change a job's numbers."""
     lists = [dict(override.split("=", 1) for override in overrides if "=" in override) for overrides in job_overrides]
-    left_out = (*NOT_IDENTITY, "eval.objective")
+    left_out = (*NOT_IDENTITY, "eval.objective", "quantization.keep")
     keys = dict.fromkeys(key for values in lists for key in values if not _is_below(key, left_out))
     return tuple(key for key in keys if len({values.get(key) for values in lists}) > 1)
 

@@ -29,7 +29,12 @@ def _release():
 
 
 def _load(cache_dir: Path, kind: str = "none", **model: object):
-    return load_base(TinyModel(**model), QuantizationConfig(kind=kind), cache_dir=cache_dir, device="cpu")
+    return load_base(TinyModel(**model), _packed(kind), cache_dir=cache_dir, device="cpu")
+
+
+def _packed(kind: str) -> QuantizationConfig:
+    """Weights as the kind stores them; for nf4 weights that are unpacked once see test_dequantise.py."""
+    return QuantizationConfig(kind=kind, keep="4bit" if kind == "nf4" else "auto")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,7 +84,7 @@ def test_untied_vocabulary_projection_is_not_quantised(kind: str, tmp_path: Path
 
     folder = write_tiny(tmp_path / "m", tie_word_embeddings=False)
     model = FolderModel(name="untied", path=str(folder))
-    base = load_base(model, QuantizationConfig(kind=kind), cache_dir=tmp_path, device="cpu")
+    base = load_base(model, _packed(kind), cache_dir=tmp_path, device="cpu")
     assert type(base.model.lm_head) is torch.nn.Linear
     assert type(base.model.model.layers[0].mlp.up_proj) is not torch.nn.Linear
 

@@ -45,7 +45,7 @@ def test_every_shipped_model_is_known():
 def test_weight_estimate_meets_the_stored_bytes(kind: str, tmp_path: Path):
     base = load_base(
         TinyModel(hidden_size=256, intermediate_size=1024),
-        QuantizationConfig(kind=kind),
+        QuantizationConfig(kind=kind, keep="4bit" if kind == "nf4" else "auto"),
         cache_dir=tmp_path,
         device="cpu",
     )

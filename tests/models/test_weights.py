@@ -16,9 +16,11 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(params=["none", "nf4", "int8"])
+@pytest.fixture(params=["none", "nf4 4bit", "nf4 dequantised", "int8 auto"])
 def model(request: pytest.FixtureRequest, cache_dir: Path):
-    yield load_base(TinyModel(), QuantizationConfig(kind=request.param), cache_dir=cache_dir, device="cpu").model
+    kind, _, keep = request.param.partition(" ")
+    quantization = QuantizationConfig(kind=kind, keep=keep or "auto")
+    yield load_base(TinyModel(), quantization, cache_dir=cache_dir, device="cpu").model
     release_base()
 
 
