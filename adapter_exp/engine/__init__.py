@@ -1,0 +1,1 @@
+"""The exact savings: less work, the same numbers."""
