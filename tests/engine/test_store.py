@@ -212,6 +212,15 @@ def as_other_width(folder: Path) -> None:
         path.rename(path.with_name(path.name.replace(f"-{WIDTH * 2}-", f"-{WIDTH}-")))
 
 
+def of_other_space(folder: Path) -> None:
+    """Rows of the same shape, made for another model, say, under the name of these."""
+    for path in [*files(folder, ".rows"), *files(folder, ".index")]:
+        path.unlink()
+    Source().take(StateStore(folder, max_bytes=MANY), range(6), "b2")
+    for path in [*files(folder, ".rows"), *files(folder, ".index")]:
+        path.rename(path.with_name(f"{SPACE}{path.name.removeprefix('b2')}"))
+
+
 def index_becomes_a_folder(folder: Path) -> None:
     index = files(folder, ".index")[0]
     index.unlink()
@@ -247,6 +256,7 @@ DAMAGE = {
     "negative numbers": (new_lines("0005 -128 4 1\n", "0004 0 -4 1\n"), {4, 5}),
     "unaligned offset": (new_lines("0005 2 4 1\n"), {5}),
     "of another shape": (as_other_width, ALL),
+    "of another space": (of_other_space, ALL),
 }
 
 
@@ -274,6 +284,19 @@ def test_a_store_that_knows_the_index_notices_that_files_changed_before_it_read_
     assert not store.has(SPACE, keys_of([1]), width=WIDTH, dtype=torch.float32)
     source.take(store, range(6))
     assert names(source.computed) == set(range(6))
+
+
+def test_a_row_found_damaged_no_longer_counts_as_there(store: StateStore, tmp_path: Path):
+    Source().take(store, range(6))
+    flip(tmp_path / "states")
+
+    def compute(indices):
+        assert not store.has(SPACE, keys_of([3]), width=WIDTH, dtype=torch.float32)
+        assert store.has(SPACE, keys_of([0, 1, 2, 4, 5]), width=WIDTH, dtype=torch.float32)
+        return [(index, right_row("0003")) for index in indices]
+
+    rows = store.rows(SPACE, keys_of([3]), width=WIDTH, dtype=torch.float32, compute=compute)
+    assert same_bits(rows[0], right_row("0003"))
 
 
 FAULTS = st.tuples(st.integers(0, 3), st.floats(0, 1), st.one_of(st.none(), st.binary(min_size=1, max_size=6)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,11 @@ from adapter_exp.engine.store import StateStore
 
 def kept(folder: Path, numbers, space: str = SPACE) -> bool:
     return StateStore(folder, max_bytes=MANY).has(space, keys_of(numbers), width=WIDTH, dtype=torch.float32)
+
+
+def mapped_files(folder: Path) -> list[str]:
+    maps = Path("/proc/self/maps")
+    return [line for line in maps.read_text().splitlines() if f"{folder}/" in line] if maps.is_file() else []
 
 
 @settings(max_examples=30, deadline=None)
@@ -80,8 +88,9 @@ def test_a_set_that_cannot_fit_is_returned_and_not_kept(tmp_path: Path, monkeypa
     reasons: list[str] = []
     store, source = StateStore(tmp_path, max_bytes=needs(4), on_unkept=reasons.append), Source()
     for _ in range(2):
-        source.take(store, range(6))
-        assert names(source.computed) == set(range(6)) and bytes_in(tmp_path) == 0
+        rows = source.take(store, range(6))
+        assert sorted(source.computed) == keys_of(range(6)) and bytes_in(tmp_path) == 0
+        assert len(rows) == 6 and not mapped_files(tmp_path)  # a map would keep the removed file's bytes on the disk
     assert len(reasons) == 2 and all(reason and "\n" not in reason for reason in reasons)
     source.take(store, range(4))
     assert kept(tmp_path, range(4)) and len(reasons) == 2
@@ -122,6 +131,24 @@ def test_a_disk_is_not_filled_to_the_brim(tmp_path: Path, disk):
     assert kept(tmp_path, [6]) and not kept(tmp_path, range(4))
 
 
+def test_two_writers_at_once_do_not_take_the_same_room(tmp_path: Path, monkeypatch):
+    """Both would find room for one if they could look at the same time."""
+    both = threading.Barrier(2, timeout=0.5)
+    seen: list[int] = []
+
+    def meet(_):
+        seen.append(bytes_in(tmp_path))
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait()
+        return shutil._ntuple_diskusage(MANY, 0, MANY)
+
+    monkeypatch.setattr(shutil, "disk_usage", meet)
+    stores = [StateStore(tmp_path, max_bytes=needs(3)) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda store, space: Source().take(store, range(2), space), stores, ["a1", "b2"]))
+    assert 0 < max(seen) <= needs(3) and bytes_in(tmp_path) <= needs(3)
+
+
 class FullDisk(io.FileIO):
     """Takes a number of bytes, then says what a full disk says."""
 
@@ -154,7 +181,7 @@ def test_a_full_disk_costs_only_the_keeping(tmp_path: Path, monkeypatch, room: i
     monkeypatch.setattr(FullDisk, "room", room)
     monkeypatch.setattr(Path, "open", full_open)
     source.take(store, [*range(6), 8])
-    assert names(source.computed) == set(range(6))
+    assert sorted(source.computed) == keys_of(range(6))
     assert len(reasons) == 1 and "No space left" in reasons[0]
     assert bytes_in(tmp_path) == before and kept(tmp_path, [8, 9])
     monkeypatch.setattr(Path, "open", real_open)
