@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from adapter_exp.adapters.specs import AdapterSpec
 from adapter_exp.config_faults import faults_of, nearest
+from adapter_exp.engine.specs import SpeedConfig
 from adapter_exp.errors import UserError
 from adapter_exp.models.specs import ModelConfig, QuantizationConfig
 from adapter_exp.tasks.config import TaskConfig
@@ -87,6 +88,7 @@ class Config(_Section):
     adapter: AdapterSpec
     task: AnyTaskConfig
     trainer: TrainerConfig
+    speed: SpeedConfig = SpeedConfig()
     eval: EvalConfig
     tracking: TrackingConfig
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0

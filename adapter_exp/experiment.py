@@ -28,6 +28,7 @@ from adapter_exp.recording import (
     write_items,
 )
 from adapter_exp.resume import find_unfinished, is_job_of, refuse_used, remove_unused
+from adapter_exp.savings import collation
 from adapter_exp.scoring import judge, score_adapted, score_base, score_validation
 from adapter_exp.session import InSweep, Session, open_session
 from adapter_exp.tracking.record import RecordData
@@ -120,6 +121,7 @@ def _train(session: Session, config: Config, base: Base, attached: Attached, pre
         facts = {"name": config.model.name, "sha256": base.checkpoint_sha256, "source": base.source}
         attached.save(folder, base=facts, tokenizer=base.tokenizer)
 
+    collate = collation(session, config, base, attached, prepared)
     checkpoint = newest_checkpoint(session.run_dir)
     if checkpoint is not None:
         refuse_other_base(checkpoint / ADAPTER_FOLDER, base.checkpoint_sha256)
@@ -140,7 +142,7 @@ def _train(session: Session, config: Config, base: Base, attached: Attached, pre
             prepared.rows["validation"],
             config.trainer,
             seed=config.seed,
-            pad_id=int(base.tokenizer.pad_token_id),
+            collate=collate,
             dtype=base.compute_dtype,
             run_dir=session.run_dir,
             resume_from=checkpoint,

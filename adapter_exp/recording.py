@@ -100,7 +100,7 @@ def record_training(session: Session, prepared: Prepared, result: TrainingResult
             "tokens": {
                 "raw": round(result.tokens * raw_share),
                 "template": result.tokens,
-                "padded": result.padded_tokens,
+                "padded": result.computed_tokens,
             },
             "tokens_per_s": result.tokens_per_s,
             "loss": [{"step": step, "loss": loss} for step, loss in result.loss],

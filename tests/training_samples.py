@@ -13,6 +13,7 @@ import torch
 from adapter_exp.adapters import Attached, attach
 from adapter_exp.adapters.specs import AdapterSpec, LoraSpec
 from adapter_exp.data.rendering import TrainingRow
+from adapter_exp.training.batches import Collate, Collator
 from adapter_exp.training.cancel import Cancellation
 from adapter_exp.training.flow import StepReport
 from adapter_exp.training.specs import TrainerConfig
@@ -77,6 +78,7 @@ def run(
     cancellation: Cancellation | None = None,
     dtype: torch.dtype = torch.float32,
     seed: int = 3,
+    collate: Collate | None = None,
     prepare: Callable[[Attached], None] = lambda attached: None,
     on_step: Callable[[StepReport], None] = lambda report: None,
 ) -> Trained:
@@ -97,7 +99,7 @@ def run(
             validation_rows,
             config,
             seed=seed,
-            pad_id=PAD,
+            collate=collate or Collator(PAD),
             dtype=dtype,
             run_dir=run_dir,
             resume_from=resume_from,

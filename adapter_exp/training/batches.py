@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch.utils.data import Sampler
 
@@ -72,21 +72,20 @@ class Collator:
 
     Padding is masked by each row's length, never by the pad token's id, which is often the end token's: the end of an
     answer must stay in the loss.
-
-    Attributes:
-        tokens: tokens collated so far, without padding.
     """
 
     def __init__(self, pad_id: int) -> None:
         self.pad_id = pad_id
-        self.tokens = 0
+
+    def computed_tokens(self, rows: Sequence[TrainingRow]) -> int:
+        """Tokens that the layers run over for a batch of ``rows``, padding included."""
+        return max(len(row.ids) for row in rows) * len(rows)
 
     def __call__(self, rows: Sequence[TrainingRow]) -> dict[str, torch.Tensor]:
         """Pad ``rows`` to the longest; prompts and padding get the label -100."""
         import torch
 
         longest = max(len(row.ids) for row in rows)
-        self.tokens += sum(len(row.ids) for row in rows)
         ids = torch.full((len(rows), longest), self.pad_id, dtype=torch.long)
         mask = torch.zeros((len(rows), longest), dtype=torch.long)
         labels = torch.full((len(rows), longest), IGNORED_LABEL, dtype=torch.long)
@@ -98,14 +97,43 @@ class Collator:
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def count_tokens(sampler: BucketSampler, batches_done: int) -> tuple[int, int]:
-    """Tokens of the first ``batches_done`` batches of a run: (without padding, with padding)."""
-    tokens = padded = epoch = 0
+class Collate(Protocol):
+    """Makes batches of rows."""
+
+    def __call__(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
+        """The batch of ``rows``."""
+
+    def computed_tokens(self, rows: Sequence[TrainingRow]) -> int:
+        """Tokens that the layers run over for it."""
+
+
+class TokenCounter:
+    """A collator that counts.
+
+    Attributes:
+        tokens: tokens collated so far, without padding.
+    """
+
+    def __init__(self, collate: Collate) -> None:
+        self.collate = collate
+        self.tokens = 0
+
+    def __call__(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
+        """The batch of ``rows``."""
+        self.tokens += sum(len(row.ids) for row in rows)
+        return self.collate(rows)
+
+
+def count_tokens(
+    sampler: BucketSampler, rows: Sequence[TrainingRow], collate: Collate, batches_done: int
+) -> tuple[int, int]:
+    """Tokens of the first ``batches_done`` batches of a run: (of the rows, that the layers ran over)."""
+    tokens = computed = epoch = 0
     while batches_done > 0:
         for batch in sampler.batches(epoch)[:batches_done]:
-            lengths = [sampler.lengths[i] for i in batch]
-            tokens += sum(lengths)
-            padded += max(lengths) * len(lengths)
+            taken = [rows[i] for i in batch]
+            tokens += sum(len(row.ids) for row in taken)
+            computed += collate.computed_tokens(taken)
             batches_done -= 1
         epoch += 1
-    return tokens, padded
+    return tokens, computed

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from adapter_exp.training.batches import BucketSampler, Collator
+from adapter_exp.training.batches import BucketSampler, TokenCounter
 from adapter_exp.training.best import save_best
 from adapter_exp.training.cancel import Cancellation
 from adapter_exp.training.specs import TrainerConfig
@@ -50,7 +50,7 @@ class Flow(TrainerCallback):
         has_validation: bool,
         best_folder: Path | None,
         cancellation: Cancellation,
-        collator: Collator,
+        counter: TokenCounter,
         on_step: Callable[[StepReport], None],
     ) -> None:
         self.settings = settings
@@ -59,7 +59,7 @@ class Flow(TrainerCallback):
         self.has_validation = has_validation
         self.best_folder = best_folder
         self.cancellation = cancellation
-        self.collator = collator
+        self.counter = counter
         self.on_step = on_step
         self.started = time.perf_counter()
 
@@ -88,7 +88,7 @@ class Flow(TrainerCallback):
         if logs is None or "loss" not in logs:
             return
         loss = logs["loss"]
-        speed = self.collator.tokens / (time.perf_counter() - self.started)
+        speed = self.counter.tokens / (time.perf_counter() - self.started)
         self.on_step(StepReport(state.global_step, state.max_steps, loss, tokens_per_s=speed))
         if not math.isfinite(loss):
             raise TrainingDiverged(

@@ -17,7 +17,7 @@ from adapter_exp.adapters import Attached
 from adapter_exp.adapters.manifest import ADAPTER_FOLDER
 from adapter_exp.data.rendering import TrainingRow
 from adapter_exp.errors import Cancelled
-from adapter_exp.training.batches import BucketSampler, Collator, count_tokens
+from adapter_exp.training.batches import BucketSampler, Collate, count_tokens
 from adapter_exp.training.best import load_best
 from adapter_exp.training.cancel import Cancellation
 from adapter_exp.training.checkpoints import FOLDER, refuse_other_rows, rows_sha256
@@ -33,7 +33,8 @@ class TrainingResult:
     Attributes:
         loss, validation_loss: (step, nats per answer token), the whole run's, also when it was resumed.
         best_step: step whose weights the model now has.
-        tokens, padded_tokens: of the rows that were trained on, without and with padding.
+        tokens: of the rows that were trained on.
+        computed_tokens: that the layers ran over: with padding, or packed and with a shared prefix once.
         seconds: of this process; ``tokens_per_s`` is over them.
     """
 
@@ -43,7 +44,7 @@ class TrainingResult:
     validation_loss: list[tuple[int, float]]
     best_step: int
     tokens: int
-    padded_tokens: int
+    computed_tokens: int
     seconds: float
     tokens_per_s: float
 
@@ -66,7 +67,7 @@ def train(
     settings: TrainerConfig,
     *,
     seed: int,
-    pad_id: int,
+    collate: Collate,
     dtype: torch.dtype,
     run_dir: Path,
     resume_from: Path | None,
@@ -77,6 +78,7 @@ def train(
     """Train the adapter's parameters in place.
 
     Args:
+        collate: rows to a batch, padded (``batches.Collator``) or packed (``engine.packed.PackedCollator``).
         dtype: the base's compute dtype; ``settings.precision`` may ask for another.
         run_dir: checkpoints go to ``run_dir/checkpoints``.
         resume_from: a verified checkpoint: weights, optimiser, schedule, random states and data position are restored
@@ -101,7 +103,7 @@ def train(
         train_rows=rows,
         validation_rows=validation_rows,
         sampler=_sampler(rows, settings, seed),
-        collator=Collator(pad_id),
+        collate=collate,
         answer_only_logits=settings.answer_only_logits,
         checkpoint_folder=run_dir / FOLDER,
         save_adapter=save_adapter,
@@ -144,7 +146,7 @@ def _steer(
             has_validation=trainer.eval_dataset is not None,
             best_folder=trainer.checkpoint_folder if keep_best else None,
             cancellation=cancellation,
-            collator=trainer.data_collator,
+            counter=trainer.data_collator,
             on_step=on_step,
         )
     )
@@ -191,8 +193,9 @@ def _result(trainer: AdapterTrainer, settings: TrainerConfig, seconds: float, *,
     best_step = state.global_step
     if keep_best and validation and validation[best_index(validation)][0] != state.global_step:
         best_step = load_best(trainer.attached.model, trainer.checkpoint_folder)
-    tokens, padded = count_tokens(trainer.sampler, _batches(trainer, settings, state.global_step))
-    before, _ = count_tokens(trainer.sampler, _batches(trainer, settings, trainer.first_step))
+    counted = trainer.sampler, trainer.train_dataset, trainer.collate
+    tokens, computed = count_tokens(*counted, _batches(trainer, settings, state.global_step))
+    before, _ = count_tokens(*counted, _batches(trainer, settings, trainer.first_step))
     return TrainingResult(
         steps=state.global_step,
         epochs=float(state.epoch or 0),
@@ -200,7 +203,7 @@ def _result(trainer: AdapterTrainer, settings: TrainerConfig, seconds: float, *,
         validation_loss=validation,
         best_step=best_step,
         tokens=tokens,
-        padded_tokens=padded,
+        computed_tokens=computed,
         seconds=seconds,
         tokens_per_s=(tokens - before) / seconds,
     )

@@ -17,7 +17,7 @@ from adapter_exp.adapters import Attached
 from adapter_exp.adapters.manifest import ADAPTER_FOLDER
 from adapter_exp.data.rendering import TrainingRow
 from adapter_exp.files import write_json_atomic
-from adapter_exp.training.batches import BucketSampler, Collator
+from adapter_exp.training.batches import BucketSampler, Collate, TokenCounter
 from adapter_exp.training.checkpoints import ROWS, publish, rows_sha256
 from adapter_exp.training.flow import out_of_patience, validation_losses
 from adapter_exp.training.loss import answer_loss_sum
@@ -32,7 +32,7 @@ class AdapterTrainer(Trainer):
         arguments: transformers' own settings.
         train_rows, validation_rows: tokenised examples; without validation rows no validation loss is taken.
         sampler: order of the training rows.
-        collator: rows to tensors.
+        collate: rows to tensors.
         answer_only_logits: see ``loss.answer_loss_sum``.
         checkpoint_folder: where checkpoints are published, at most ``arguments.save_total_limit`` of them.
         save_adapter: writes the adapter's folder; checkpoints hold one.
@@ -46,7 +46,7 @@ class AdapterTrainer(Trainer):
         train_rows: Sequence[TrainingRow],
         validation_rows: Sequence[TrainingRow],
         sampler: BucketSampler,
-        collator: Collator,
+        collate: Collate,
         answer_only_logits: bool,
         checkpoint_folder: Path,
         save_adapter: Callable[[Path], None],
@@ -54,13 +54,14 @@ class AdapterTrainer(Trainer):
         self.attached = attached
         self.sampler = sampler
         self.answer_only_logits = answer_only_logits
+        self.collate = collate
         self.checkpoint_folder = checkpoint_folder
         self.save_adapter = save_adapter
         self._staging = checkpoint_folder
         super().__init__(
             model=attached.model,
             args=arguments,
-            data_collator=collator,
+            data_collator=TokenCounter(collate),  # validation rows do not count
             train_dataset=train_rows,
             eval_dataset=validation_rows or None,
         )
@@ -108,11 +109,10 @@ class AdapterTrainer(Trainer):
         rows = sorted(self.eval_dataset, key=lambda row: len(row.ids))
         size = self.args.eval_batch_size
         total, tokens = 0.0, 0
-        collator = Collator(self.data_collator.pad_id)  # the trainer's own counts the tokens that are trained on
         was_training = self.model.training
         self.model.eval()
         for start in range(0, len(rows), size):
-            batch = self._prepare_inputs(collator(rows[start : start + size]))
+            batch = self._prepare_inputs(self.collate(rows[start : start + size]))
             with self.compute_loss_context_manager():
                 loss, count = answer_loss_sum(self.attached.model, batch, answer_only_logits=self.answer_only_logits)
             total += float(loss)

@@ -9,6 +9,11 @@ from hypothesis import strategies as st
 from adapter_exp.data.rendering import TrainingRow
 from adapter_exp.training.batches import BucketSampler, Collator, count_tokens
 
+
+def rows_of(lengths):
+    return [TrainingRow([1] * length, length - 1, truncated=False) for length in lengths]
+
+
 lengths_of_rows = st.lists(st.integers(1, 300), min_size=1, max_size=120)
 
 
@@ -41,15 +46,16 @@ def test_buckets_pad_less_than_a_plain_shuffle():
     padded = {}
     for buckets in (True, False):
         sampler = BucketSampler(lengths, batch_size=8, seed=0, buckets=buckets)
-        tokens, padded[buckets] = count_tokens(sampler, 32)
+        tokens, padded[buckets] = count_tokens(sampler, rows_of(lengths), Collator(0), 32)
         assert tokens == sum(lengths)
     assert padded[True] < 1.15 * sum(lengths) < 1.4 * sum(lengths) < padded[False]
 
 
 def test_token_count_goes_over_epochs():
     sampler = BucketSampler([3, 5, 7], batch_size=2, seed=0, buckets=False)
-    once, _ = count_tokens(sampler, 2)
-    twice, _ = count_tokens(sampler, 4)
+    rows = rows_of(sampler.lengths)
+    once, _ = count_tokens(sampler, rows, Collator(0), 2)
+    twice, _ = count_tokens(sampler, rows, Collator(0), 4)
     assert (once, twice) == (15, 30)
 
 
@@ -73,5 +79,5 @@ def test_collator_supervises_exactly_the_answers_even_when_pad_is_an_answer_toke
 @pytest.mark.parametrize("batches", [0, 1, 7])
 def test_no_tokens_before_the_first_batch_and_all_of_them_later(batches):
     sampler = BucketSampler([4] * 10, batch_size=3, seed=1, buckets=True)
-    tokens, padded = count_tokens(sampler, batches)
+    tokens, padded = count_tokens(sampler, rows_of(sampler.lengths), Collator(0), batches)
     assert tokens == padded == {0: 0, 1: 12, 7: 40 + 36 - 0}.get(batches)

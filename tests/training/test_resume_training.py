@@ -59,9 +59,9 @@ def assert_same(resumed: Trained, straight: Trained) -> None:
     assert resumed.result.loss == straight.result.loss
     assert resumed.result.validation_loss == straight.result.validation_loss
     assert resumed.result.best_step == straight.result.best_step
-    assert (resumed.result.tokens, resumed.result.padded_tokens) == (
+    assert (resumed.result.tokens, resumed.result.computed_tokens) == (
         straight.result.tokens,
-        straight.result.padded_tokens,
+        straight.result.computed_tokens,
     )
     assert resumed.same_weights(straight)
 

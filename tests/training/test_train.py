@@ -13,7 +13,7 @@ from training_samples import Trained, rows, run, settings
 
 from adapter_exp.adapters.specs import LoraSpec, MlpSpec
 from adapter_exp.data.rendering import TrainingRow
-from adapter_exp.training import trainer as trainer_module
+from adapter_exp.training.batches import Collator
 from adapter_exp.training.flow import TrainingDiverged
 
 VALIDATION = rows(7, seed=1)
@@ -104,13 +104,13 @@ def test_switches_that_save_work_change_nothing(models, tmp_path, quantization, 
 def test_every_row_is_trained_on_once_an_epoch(model, tmp_path, monkeypatch, buckets):
     made = rows(18)
     seen: list[TrainingRow] = []
-    collate = trainer_module.Collator.__call__
+    collate = Collator.__call__
 
     def watch(self: Any, batch: Any) -> Any:
         seen.extend(batch)
         return collate(self, batch)
 
-    monkeypatch.setattr(trainer_module.Collator, "__call__", watch)
+    monkeypatch.setattr(Collator, "__call__", watch)
     trained = run(model, tmp_path, settings(epochs=2, length_buckets=buckets), train_rows=made)
     for epoch in (seen[:18], seen[18:]):
         assert sorted(row.ids for row in epoch) == sorted(row.ids for row in made)
@@ -124,7 +124,7 @@ def test_buckets_save_padding(model, tmp_path):
     padded = {
         value: run(
             model, tmp_path / str(value), settings(epochs=1, length_buckets=value), train_rows=made
-        ).result.padded_tokens
+        ).result.computed_tokens
         for value in (True, False)
     }
     assert padded[True] < 0.85 * padded[False]

@@ -1,0 +1,98 @@
+"""The decoder over a ``Layout``: all of it, or the layers below or above a cut.
+
+The model's own ``forward`` stays in charge (embeddings, rotary positions, the order of layers); what this module
+changes for the time of one call are two things that transformers has a place for: the attention function by its name
+in the config, and the layers outside the wanted range, which let the hidden states through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from adapter_exp.engine.attention import NAME
+from adapter_exp.engine.layout import Layout
+
+MODEL_TYPES = ("llama", "mistral", "gemma3_text")
+"""Architectures for which the tests prove the packed pass equal to the plain one."""
+
+
+def supports(model: Any) -> bool:
+    """Whether the packed pass is known to be exact for ``model``."""
+    return model.config.model_type in MODEL_TYPES
+
+
+def embed(model: Any, ids: Tensor) -> Tensor:
+    """Hidden states entering layer 0, (tokens, width), of token ids (tokens,)."""
+    states: Tensor = model.get_input_embeddings()(ids)
+    return states
+
+
+def run_layers(
+    model: Any, layout: Layout, states: Tensor, *, first: int = 0, last: int | None = None, tape: Any = None
+) -> Tensor:
+    """Run the decoder layers ``first`` to ``last`` (not included) over hidden states laid out as ``layout`` says.
+
+    Args:
+        states: hidden states entering layer ``first``, (tokens, width).
+        last: None runs to the end, the final norm included.
+        tape: an object whose ``update(keys, values, layer)`` sees each layer's keys and values and returns them.
+
+    Returns:
+        (tokens, width): hidden states entering layer ``last``, or the decoder's output.
+    """
+    decoder = model.get_decoder()
+    with _packed_attention(model), _only_layers(decoder, first, last):
+        output = decoder(
+            inputs_embeds=states[None],
+            # Four dimensions: transformers takes it for a finished mask and builds none.
+            attention_mask=states.new_zeros(1, 1, 1, 1),
+            position_ids=layout.positions[None],
+            past_key_values=tape,
+            use_cache=tape is not None,
+            layout=layout,
+        )
+    result: Tensor = output.last_hidden_state[0]
+    return result
+
+
+class _Through(nn.Module):
+    """Stands in for a layer, or the final norm, that is not to be run."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The hidden states as they are."""
+        return hidden_states
+
+
+_THROUGH = _Through()
+
+
+@contextmanager
+def _packed_attention(model: Any) -> Iterator[None]:
+    config = model.config
+    former = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = former
+
+
+@contextmanager
+def _only_layers(decoder: Any, first: int, last: int | None) -> Iterator[None]:
+    layers = decoder.layers._modules  # a ModuleList cannot be sliced in place; names stay, as hooks and PEFT need them
+    end = len(layers) if last is None else last
+    taken = {name: layer for name, layer in layers.items() if not first <= int(name) < end}
+    norm = decoder.norm
+    for name in taken:
+        layers[name] = _THROUGH
+    if last is not None:
+        decoder.norm = _THROUGH
+    try:
+        yield
+    finally:
+        layers.update(taken)
+        decoder.norm = norm
