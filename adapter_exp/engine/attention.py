@@ -37,9 +37,9 @@ def packed_attention(
     Returns:
         (1, tokens, heads, head width), and None for the weights, which are never held.
     """
-    tokens = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (tokens, heads, head width)
+    flat = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (tokens, heads, head width)
     outputs = [
-        _attend(group, *tokens, dropout=dropout, scaling=scaling, window=sliding_window) for group in layout.groups
+        _attend(group, *flat, dropout=dropout, scaling=scaling, window=sliding_window) for group in layout.groups
     ]
     return torch.cat(outputs)[None], None
 
@@ -60,7 +60,7 @@ def _attend(
     key_heads = key.shape[1]
     repeats = heads // key_heads
     # Query heads that share a key head become more queries of that head: no copies of keys and values.
-    queries = _Spread.apply(query, group.spread, group.gather).view(runs, longest, key_heads, repeats, width)
+    queries = _spread(query, group).view(runs, longest, key_heads, repeats, width)
     output = scaled_dot_product_attention(
         queries.permute(0, 2, 3, 1, 4).reshape(runs, key_heads, repeats * longest, width),
         _seen(group, key).transpose(1, 2),
@@ -70,18 +70,30 @@ def _attend(
         scale=scaling,
     )
     output = output.view(runs, key_heads, repeats, longest, width).permute(0, 3, 1, 2, 4)
-    return _Gather.apply(output.reshape(runs * longest, heads, width), group.spread, group.gather)
+    return _gather(output.reshape(runs * longest, heads, width), group)
 
 
 def _seen(group: Group, tensor: Tensor) -> Tensor:
     """Keys or values that each run of the group may see, (runs, keys, key heads, head width)."""
     runs, longest = group.shape
-    parts = [_Spread.apply(tensor, group.spread, group.gather).view(runs, longest, *tensor.shape[1:])]
+    parts = [_spread(tensor, group).view(runs, longest, *tensor.shape[1:])]
     if group.context is not None:
         parts.insert(0, tensor[group.context])
     if group.shared:
         parts.insert(0, tensor[: group.shared].expand(runs, -1, -1, -1))
     return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+
+def _spread(tokens: Tensor, group: Group) -> Tensor:
+    """Flat tokens (tokens, ...) to the places of a group's rectangle (runs x longest, ...)."""
+    places: Tensor = _Spread.apply(tokens, group.spread, group.gather)  # type: ignore[no-untyped-call]
+    return places
+
+
+def _gather(places: Tensor, group: Group) -> Tensor:
+    """The places of a group's rectangle back to its tokens."""
+    tokens: Tensor = _Gather.apply(places, group.gather)  # type: ignore[no-untyped-call]
+    return tokens
 
 
 class _Spread(torch.autograd.Function):
@@ -109,17 +121,17 @@ class _Gather(torch.autograd.Function):
     """A padded rectangle back to flat tokens."""
 
     @staticmethod
-    def forward(ctx: Any, places: Tensor, spread: Tensor, gather: Tensor) -> Tensor:
+    def forward(ctx: Any, places: Tensor, gather: Tensor) -> Tensor:
         ctx.save_for_backward(gather)
         ctx.places = len(places)
         return places.index_select(0, gather)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (gather,) = ctx.saved_tensors
         places = grad.new_zeros(ctx.places, *grad.shape[1:])
         places[gather] = grad
-        return places, None, None
+        return places, None
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -123,7 +123,7 @@ class Freezer:
             else:
                 states, first = below.states(rows, prefix).to(self.model.device), below.cut
             states = run_layers(self.model, layout, states, first=first, last=cut).to(self._state_dtype())
-        return list(states.split([prefix, *layout.rows]))
+        return list(torch.split(states, [prefix, *layout.rows]))
 
     def _space(self, layer: int, head: Row) -> str:
         facts = [_FORMAT, self.weights_sha256, str(self.dtype), self.model.device.type, layer, list(head)]

@@ -59,11 +59,19 @@ class Group:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Group:
         """The same group with its tensors on ``device``."""
-        moved = {
-            name: value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor) else value
-            for name, value in vars(self).items()
-        }
-        return Group(**(moved | {"_masks": {}}))
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return Group(
+            spread=move(self.spread),
+            gather=move(self.gather),
+            shape=self.shape,
+            shared=self.shared,
+            context=None if self.context is None else move(self.context),
+            queries=move(self.queries),
+            keys=move(self.keys),
+        )
 
 
 class Layout:
@@ -120,7 +128,7 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     """How many tokens all of ``rows`` begin with; 0 without rows."""
     if not rows:
         return 0
-    low, high = min(rows), max(rows)  # in dictionary order the two that differ first
+    low, high = min(map(tuple, rows)), max(map(tuple, rows))  # in dictionary order these two differ first
     return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
 
 

@@ -16,7 +16,7 @@ from adapter_exp.engine.layout import Layout, common_prefix
 
 
 class PackedCollator:
-    """Rows -> one run of tokens: ``layout``, ``input_ids`` or ``states`` entering ``first_layer``, ``predict``, ``labels``.
+    """Rows -> a run of tokens: ``layout``, ``input_ids`` or ``states``, ``first_layer``, ``predict``, ``labels``.
 
     ``predict`` (answer tokens,) is the flat index of the token that predicts each of ``labels`` (answer tokens,).
 
