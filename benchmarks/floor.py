@@ -5,10 +5,10 @@
     python benchmarks/floor.py --quick                  # does it work?
 
 Floating-point operations of a step: 4 x (S x T + H x A). S are the weights of the layers from the lowest adapter up, T
-the tokens that must pass them (what all rows begin with once a step, and no padding), H the vocabulary projection, A the
-answer tokens; 2 operations forward and 2 for the gradient of the input, none for frozen weights. Left out, so the floor
-is a little too low: attention's own products, the adapter, the optimiser. The rate is that of a layer's matrix products
-in float32, measured in this run right before and after each training.
+the tokens that must pass them (what all rows begin with once a step, and no padding), H the vocabulary projection, A
+the answer tokens; 2 operations forward and 2 for the gradient of the input, none for frozen weights. Left out, so the
+floor is a little too low: attention's own products, the adapter, the optimiser. The rate is that of a layer's matrix
+products in float32, measured in this run right before and after each training.
 """
 
 from __future__ import annotations
