@@ -55,7 +55,8 @@ class Freezer:
 
     Attributes:
         model: with or without adapters; none of them sits below the cuts that are asked for.
-        weights_sha256: of the base. With dtype, cut, what the rows begin with and library versions it names a space.
+        weights_sha256: of the base. With the model's configuration, dtype, cut, what the rows begin with and library
+            versions it names a space.
         dtype: what the layers compute in.
         autocast: context of the passes.
     """
@@ -126,9 +127,11 @@ class Freezer:
         return list(torch.split(states, [prefix, *layout.rows]))
 
     def _space(self, layer: int, head: Row) -> str:
-        facts = [_FORMAT, self.weights_sha256, str(self.dtype), self.model.device.type, layer, list(head)]
+        # Equal weights compute otherwise under another configuration: a window, rotary frequencies, an epsilon.
+        config = {key: value for key, value in self.model.config.to_dict().items() if key != "_name_or_path"}
+        facts = [_FORMAT, self.weights_sha256, config, str(self.dtype), self.model.device.type, layer, list(head)]
         facts += [version("torch"), version("transformers")]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
     def _state_dtype(self) -> torch.dtype:
         """The residual stream's dtype: autocast leaves it as the embeddings made it."""
