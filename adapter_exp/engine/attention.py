@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -42,6 +44,27 @@ def packed_attention(
         _attend(group, *flat, dropout=dropout, scaling=scaling, window=sliding_window) for group in layout.groups
     ]
     return torch.cat(outputs)[None], None
+
+
+@contextmanager
+def attention_function(model: Any, name: str) -> Iterator[None]:
+    """Let ``model`` compute attention with the function that transformers knows by ``name``."""
+    config = model.config
+    former = config._attn_implementation
+    config._attn_implementation = name
+    try:
+        yield
+    finally:
+        config._attn_implementation = former
+
+
+def checkpoint_contexts(model: Any) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of a checkpointed forward pass and of its recomputation, as torch's ``context_fn`` gives them.
+
+    A layer is recomputed in the backward pass, when the context of its forward pass has long ended: it must find the
+    attention function that it had.
+    """
+    return nullcontext(), attention_function(model, model.config._attn_implementation)
 
 
 def _attend(

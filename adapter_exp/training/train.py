@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers.trainer_callback import PrinterCallback
 from adapter_exp.adapters import Attached
 from adapter_exp.adapters.manifest import ADAPTER_FOLDER
 from adapter_exp.data.rendering import TrainingRow
+from adapter_exp.engine.attention import checkpoint_contexts
 from adapter_exp.errors import Cancelled
 from adapter_exp.training.batches import BucketSampler, Collate, count_tokens
 from adapter_exp.training.best import load_best
@@ -183,7 +185,8 @@ def _checkpoint_activations(attached: Attached) -> None:
     transformers' switch also makes the embeddings' output require a gradient, so that backward and recomputation
     would cross the whole frozen part; non-reentrant checkpointing needs no such thing.
     """
-    attached.model.activation_checkpointing_enable({"use_reentrant": False})
+    contexts = partial(checkpoint_contexts, attached.model)
+    attached.model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
     attached.model.disable_input_require_grads()
 
 
