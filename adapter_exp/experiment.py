@@ -149,6 +149,7 @@ def _train(session: Session, config: Config, base: Base, attached: Attached, pre
             save_adapter=save,
             cancellation=session.cancellation,
             on_step=on_step,
+            fused=config.speed.fused,
         )
     folder = session.run_dir / ADAPTER_FOLDER
     save(folder)

@@ -79,6 +79,7 @@ def run(
     dtype: torch.dtype = torch.float32,
     seed: int = 3,
     collate: Collate | None = None,
+    fused: bool = False,
     prepare: Callable[[Attached], None] = lambda attached: None,
     on_step: Callable[[StepReport], None] = lambda report: None,
 ) -> Trained:
@@ -106,6 +107,7 @@ def run(
             save_adapter=lambda folder: attached.save(folder, base=BASE),
             cancellation=cancellation or Cancellation(),
             on_step=report,
+            fused=fused,
         )
         weights = {name: value.detach().clone() for name, value in attached.parameters().items()}
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from adapter_exp.adapters import Attached
 from adapter_exp.adapters.manifest import ADAPTER_FOLDER
 from adapter_exp.data.rendering import TrainingRow
 from adapter_exp.engine.attention import checkpoint_contexts
+from adapter_exp.engine.fused import fused_modules
 from adapter_exp.errors import Cancelled
 from adapter_exp.training.batches import BucketSampler, Collate, count_tokens
 from adapter_exp.training.best import load_best
@@ -76,6 +77,7 @@ def train(
     save_adapter: Callable[[Path], None],
     cancellation: Cancellation,
     on_step: Callable[[StepReport], None],
+    fused: bool = False,
 ) -> TrainingResult:
     """Train the adapter's parameters in place.
 
@@ -86,6 +88,7 @@ def train(
         resume_from: a verified checkpoint: weights, optimiser, schedule, random states and data position are restored
             from it.
         save_adapter: writes the adapter in its own format into a folder; checkpoints hold one.
+        fused: LoRA, norms, loss and optimiser with fewer passes over memory (``engine.fused``, ``engine.head``).
 
     Raises:
         Cancelled: after a checkpoint was saved, when a stop was requested.
@@ -101,12 +104,14 @@ def train(
             steps=total_steps(len(rows), settings),
             dtype=autocast_dtype(settings, dtype),
             device=attached.model.device,
+            fused=fused,
         ),
         train_rows=rows,
         validation_rows=validation_rows,
         sampler=_sampler(rows, settings, seed),
         collate=collate,
         answer_only_logits=settings.answer_only_logits,
+        fused=fused,
         checkpoint_folder=run_dir / FOLDER,
         save_adapter=save_adapter,
     )
@@ -116,7 +121,8 @@ def train(
         attached.load_weights(resume_from / ADAPTER_FOLDER)
     started = time.perf_counter()
     if resume_from is None or not trainer.take_up_finished(resume_from, settings.early_stopping_patience):
-        with cancellation.deferred(), _left_as_found(attached.model):
+        use_fused = fused_modules(attached.model) if fused else nullcontext()
+        with cancellation.deferred(), _left_as_found(attached.model), use_fused:
             if settings.activation_checkpointing:
                 _checkpoint_activations(attached)
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)

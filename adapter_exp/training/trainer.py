@@ -33,7 +33,7 @@ class AdapterTrainer(Trainer):
         train_rows, validation_rows: tokenised examples; without validation rows no validation loss is taken.
         sampler: order of the training rows.
         collate: rows to tensors.
-        answer_only_logits: see ``loss.answer_loss_sum``.
+        answer_only_logits, fused: see ``loss.answer_loss_sum``.
         checkpoint_folder: where checkpoints are published, at most ``arguments.save_total_limit`` of them.
         save_adapter: writes the adapter's folder; checkpoints hold one.
     """
@@ -48,12 +48,13 @@ class AdapterTrainer(Trainer):
         sampler: BucketSampler,
         collate: Collate,
         answer_only_logits: bool,
+        fused: bool,
         checkpoint_folder: Path,
         save_adapter: Callable[[Path], None],
     ) -> None:
         self.attached = attached
         self.sampler = sampler
-        self.answer_only_logits = answer_only_logits
+        self.loss_options = {"answer_only_logits": answer_only_logits, "fused": fused}
         self.collate = collate
         self.checkpoint_folder = checkpoint_folder
         self.save_adapter = save_adapter
@@ -88,7 +89,7 @@ class AdapterTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Mean cross-entropy per answer token of the accumulation window that this batch belongs to."""
-        total, tokens = answer_loss_sum(self.attached.model, inputs, answer_only_logits=self.answer_only_logits)
+        total, tokens = answer_loss_sum(self.attached.model, inputs, **self.loss_options)
         return total / (tokens if num_items_in_batch is None else num_items_in_batch)
 
     def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[None]:
@@ -114,7 +115,7 @@ class AdapterTrainer(Trainer):
         for start in range(0, len(rows), size):
             batch = self._prepare_inputs(self.collate(rows[start : start + size]))
             with self.compute_loss_context_manager():
-                loss, count = answer_loss_sum(self.attached.model, batch, answer_only_logits=self.answer_only_logits)
+                loss, count = answer_loss_sum(self.attached.model, batch, **self.loss_options)
             total += float(loss)
             tokens += int(count)
         self.model.train(was_training)
@@ -162,15 +163,23 @@ class AdapterTrainer(Trainer):
 
 
 def training_arguments(
-    settings: TrainerConfig, *, output_dir: Path, seed: int, steps: int, dtype: torch.dtype, device: torch.device
+    settings: TrainerConfig,
+    *,
+    output_dir: Path,
+    seed: int,
+    steps: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    fused: bool,
 ) -> TrainingArguments:
     """Our settings as transformers' ``TrainingArguments``.
 
     Args:
         steps: optimiser steps of the whole run.
         dtype: autocast to this when it is not float32.
+        fused: AdamW in one pass over each tensor.
     """
-    optimizers = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
+    optimizers = {"adamw": "adamw_torch_fused" if fused else "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
     arguments = TrainingArguments(
         output_dir=str(output_dir),
         max_steps=steps,
