@@ -14,7 +14,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from adapter_exp.engine.attention import NAME
-from adapter_exp.engine.layout import Layout
 
 MODEL_TYPES = ("llama", "mistral", "gemma3_text")
 """Architectures for which the tests prove the packed pass equal to the plain one."""
@@ -32,27 +31,33 @@ def embed(model: Any, ids: Tensor) -> Tensor:
 
 
 def run_layers(
-    model: Any, layout: Layout, states: Tensor, *, first: int = 0, last: int | None = None, tape: Any = None
+    model: Any,
+    layout: Any,
+    states: Tensor,
+    *,
+    first: int = 0,
+    last: int | None = None,
+    attention: str = NAME,
 ) -> Tensor:
     """Run the decoder layers ``first`` to ``last`` (not included) over hidden states laid out as ``layout`` says.
 
     Args:
+        layout: a ``Layout``, or whatever else ``attention`` takes; it says the ``positions`` of the tokens.
         states: hidden states entering layer ``first``, (tokens, width).
         last: None runs to the end, the final norm included.
-        tape: an object whose ``update(keys, values, layer)`` sees each layer's keys and values and returns them.
+        attention: name of the attention function with transformers.
 
     Returns:
         (tokens, width): hidden states entering layer ``last``, or the decoder's output.
     """
     decoder = model.get_decoder()
-    with _packed_attention(model), _only_layers(decoder, first, last):
+    with _attention(model, attention), _only_layers(decoder, first, last):
         output = decoder(
             inputs_embeds=states[None],
             # Four dimensions: transformers takes it for a finished mask and builds none.
             attention_mask=states.new_zeros(1, 1, 1, 1),
             position_ids=layout.positions[None],
-            past_key_values=tape,
-            use_cache=tape is not None,
+            use_cache=False,
             layout=layout,
         )
     result: Tensor = output.last_hidden_state[0]
@@ -71,10 +76,10 @@ _THROUGH = _Through()
 
 
 @contextmanager
-def _packed_attention(model: Any) -> Iterator[None]:
+def _attention(model: Any, name: str) -> Iterator[None]:
     config = model.config
     former = config._attn_implementation
-    config._attn_implementation = NAME
+    config._attn_implementation = name
     try:
         yield
     finally:

@@ -6,11 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from adapter_exp.engine.specs import SpeedConfig
+
 if TYPE_CHECKING:
     import torch
 
 Progress = Callable[[int, int], None]
 """Called with the rows done so far and the rows in all."""
+
+EVERY_SAVING = SpeedConfig()
+"""All savings on, as in a run that switches none off."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -30,6 +35,15 @@ def evaluation_mode(model: Any) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def packs(model: Any, speed: SpeedConfig) -> bool:
+    """Whether ``model`` is asked in runs of tokens without padding: wanted, and proven to be exact for it."""
+    from adapter_exp.engine.decoder import supports
+
+    wanted = speed.packing or speed.shared_prefix != "never" or speed.frozen_cache or speed.continuous_batching
+    # LLM.int8 finds its outlier columns over the whole batch, so another layout gives other numbers.
+    return wanted and supports(model) and not any(type(m).__name__ == "Linear8bitLt" for m in model.modules())
 
 
 def padding_id(tokenizer: Any) -> int:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from adapter_exp.engine.specs import SpeedConfig
 from adapter_exp.evaluation.batching import (
+    EVERY_SAVING,
     NotFiniteError,
     Progress,
     evaluation_mode,
     left_pad,
+    packs,
     padding_id,
     refuse_empty,
 )
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 # A batch's logits may hold this many numbers (1 GiB in fp32): long texts over a large vocabulary go in smaller batches.
 _LOGITS_LIMIT = 2**28
+# Tokens in one packed pass: enough to keep the cores busy, few enough for the activations to stay small.
+_PASS_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,15 @@ class _Row:
     tokens: int  # the last so many ids are scored
 
 
+@dataclass
+class _Item:
+    """A prompt and all that is scored after it, with the index of each row that it came from."""
+
+    prompt: tuple[int, ...]
+    indices: list[int] = field(default_factory=list)
+    continuations: list[Sequence[int]] = field(default_factory=list)
+
+
 def score_continuations(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -47,6 +61,7 @@ def score_continuations(
     continuations: Sequence[Sequence[Sequence[int]]],
     *,
     batch_size: int,
+    speed: SpeedConfig = EVERY_SAVING,
     on_progress: Progress | None = None,
 ) -> list[tuple[float, ...]]:
     """Summed log-probability in nats of each of ``continuations[i]`` after ``prompts[i]``, every token counted.
@@ -54,14 +69,16 @@ def score_continuations(
     Args:
         prompts: token ids, one list per item.
         continuations: token ids of each item's answers, the end token included.
-        batch_size: rows (prompt and one continuation) in one forward pass; in fp32 it changes only the speed.
+        batch_size: most rows (prompt and one continuation) in one forward pass; in fp32 it changes only the speed.
+        speed: its savings run each prompt once for all of its continuations, and what all prompts begin with once
+            a pass.
 
     Raises:
         ValueError: for a prompt or a continuation without tokens.
         NotFiniteError: when a log-probability is NaN or infinite.
     """
     rows = [(prompt, answer) for prompt, group in zip(prompts, continuations, strict=True) for answer in group]
-    scored = iter(score_rows(model, tokenizer, rows, batch_size=batch_size, on_progress=on_progress))
+    scored = iter(score_rows(model, tokenizer, rows, batch_size=batch_size, speed=speed, on_progress=on_progress))
     return [tuple(next(scored).logprob for _ in group) for group in continuations]
 
 
@@ -71,24 +88,93 @@ def score_rows(
     rows: Sequence[tuple[Sequence[int], Sequence[int]]],
     *,
     batch_size: int,
+    speed: SpeedConfig = EVERY_SAVING,
     on_progress: Progress | None = None,
 ) -> list[Scored]:
     """Score (prompt, continuation) pairs in one list; see ``score_continuations``."""
     refuse_empty([ids for row in rows for ids in row])
-    waiting = [_Row(k, [*prompt, *answer], len(answer)) for k, (prompt, answer) in enumerate(rows)]
-    waiting.sort(key=lambda row: -len(row.ids))  # the largest first: no late out-of-memory
     scored: dict[int, Scored] = {}
+    passes = (
+        _packed_passes(model, rows, batch_size, speed)
+        if packs(model, speed)
+        else _plain_passes(model, rows, batch_size, padding_id(tokenizer))
+    )
     with evaluation_mode(model):
-        for batch in _batches(waiting, batch_size, model.config.get_text_config().vocab_size):
-            started = time.perf_counter()
-            logprobs = _logprobs(model, batch, padding_id(tokenizer))
-            tokens = sum(row.tokens for row in batch)
-            ms_per_token = 1000 * (time.perf_counter() - started) / tokens
-            for row, logprob in zip(batch, logprobs, strict=True):
-                scored[row.index] = Scored(logprob, row.tokens, ms_per_token * row.tokens)
+        started = time.perf_counter()
+        for logprobs in passes:
+            if not all(map(math.isfinite, logprobs.values())):
+                raise NotFiniteError(
+                    "a log-likelihood is not finite: the model's weights or activations are not finite"
+                )
+            now = time.perf_counter()
+            ms_per_token = 1000 * (now - started) / sum(len(rows[k][1]) for k in logprobs)
+            for k, logprob in logprobs.items():
+                tokens = len(rows[k][1])
+                scored[k] = Scored(logprob, tokens, ms_per_token * tokens)
+            started = now
             if on_progress is not None:
                 on_progress(len(scored), len(rows))
     return [scored[k] for k in range(len(rows))]
+
+
+def _packed_passes(
+    model: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int, speed: SpeedConfig
+) -> Iterator[dict[int, float]]:
+    """Log-probabilities by row, pass by pass; rows of one prompt share it in one pass."""
+    from adapter_exp.engine.branches import Branching, branch_logprobs
+    from adapter_exp.engine.layout import common_prefix
+
+    items = _items(rows, batch_size)
+    prompts = list({item.prompt for item in items})
+    prefix = 0
+    if speed.shared_prefix != "never" and len(prompts) > 1:
+        # A prompt keeps a token of its own, which predicts the first one of its continuations.
+        prefix = min(common_prefix(prompts), min(map(len, prompts)) - 1)
+    for batch in _item_batches(sorted(items, key=lambda item: -len(item.prompt)), prefix, batch_size):
+        branching = Branching([item.prompt for item in batch], [item.continuations for item in batch], prefix)
+        sums = branch_logprobs(model, branching)
+        indices = (k for item in batch for k in item.indices)
+        yield dict(zip(indices, (one for group in sums for one in group), strict=True))
+
+
+def _items(rows: Sequence[tuple[Sequence[int], Sequence[int]]], most: int) -> list[_Item]:
+    """Rows of one prompt together, at most so many."""
+    items: list[_Item] = []
+    unfilled: dict[tuple[int, ...], _Item] = {}
+    for index, (prompt, answer) in enumerate(rows):
+        item = unfilled.get(tuple(prompt))
+        if item is None or len(item.indices) == most:
+            item = unfilled[tuple(prompt)] = _Item(tuple(prompt))
+            items.append(item)
+        item.indices.append(index)
+        item.continuations.append(answer)
+    return items
+
+
+def _item_batches(items: Sequence[_Item], prefix: int, batch_size: int) -> Iterator[list[_Item]]:
+    batch: list[_Item] = []
+    rows = tokens = 0
+    for item in items:
+        more = len(item.prompt) - prefix + sum(len(ids) - 1 for ids in item.continuations)
+        if batch and (rows + len(item.indices) > batch_size or tokens + more > _PASS_TOKENS):
+            yield batch
+            batch, rows, tokens = [], 0, 0
+        batch.append(item)
+        rows += len(item.indices)
+        tokens += more
+    if batch:
+        yield batch
+
+
+def _plain_passes(
+    model: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int, pad_id: int
+) -> Iterator[dict[int, float]]:
+    """The reference: each prompt as often as it has continuations, padded to the longest row of a pass."""
+    waiting = [_Row(k, [*prompt, *answer], len(answer)) for k, (prompt, answer) in enumerate(rows)]
+    waiting.sort(key=lambda row: -len(row.ids))  # the largest first: no late out-of-memory
+    for batch in _batches(waiting, batch_size, model.config.get_text_config().vocab_size):
+        logprobs = _logprobs(model, batch, pad_id)
+        yield {row.index: logprob for row, logprob in zip(batch, logprobs, strict=True)}
 
 
 def _batches(rows: Sequence[_Row], batch_size: int, vocabulary: int) -> Iterator[list[_Row]]:
@@ -123,6 +209,4 @@ def _logprobs(model: Any, batch: Sequence[_Row], pad_id: int) -> list[float]:
         picked = scores.gather(-1, tokens[len(tokens) - row.tokens :, None])[:, 0]
         sums.append((picked - scores.logsumexp(-1)).double().sum())
     result: list[float] = torch.stack(sums).tolist()
-    if not all(map(math.isfinite, result)):
-        raise NotFiniteError("a log-likelihood is not finite: the model's weights or activations are not finite")
     return result

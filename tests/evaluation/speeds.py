@@ -1,0 +1,22 @@
+"""The plain path, every saving alone, and all of them together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adapter_exp.engine.specs import SpeedConfig
+
+OFF: dict[str, Any] = {
+    "packing": False,
+    "shared_prefix": "never",
+    "frozen_cache": False,
+    "fused": False,
+    "continuous_batching": False,
+}
+PLAIN = SpeedConfig(**OFF)
+SAVINGS = {
+    "packing": SpeedConfig(**(OFF | {"packing": True})),
+    "shared_prefix": SpeedConfig(**(OFF | {"shared_prefix": "always"})),
+    "continuous": SpeedConfig(**(OFF | {"continuous_batching": True})),
+    "all": SpeedConfig(),
+}
