@@ -11,7 +11,7 @@ from typing import Any
 from adapter_exp.tasks.protocol import Example, Task
 
 PACKAGE = Path(__file__).resolve().parents[1]
-_NUMBER_MAKING = ("data", "evaluation", "models", "tasks")
+_NUMBER_MAKING = ("data", "engine", "evaluation", "models", "tasks")
 
 
 def item_hash(task_name: str, content: Mapping[str, Any]) -> str:
