@@ -157,7 +157,7 @@ class Config(_Section):
     def identity(self) -> dict[str, Any]:
         """The plain values that decide a run's numbers."""
         values = self.model_dump(mode="json", exclude=set(NOT_IDENTITY))
-        del values["eval"]["objective"], values["quantization"]["keep"]
+        del values["eval"]["objective"], values["quantization"]["keep"], values["speed"]["cache_gb"]
         values["eval"]["tasks"] = {
             task.name: task.model_dump(mode="json") for task in (*self.special_tasks, *self.general_tasks)
         }
