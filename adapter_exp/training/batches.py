@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch.utils.data import Sampler
 
@@ -13,7 +14,11 @@ from adapter_exp.data.rendering import TrainingRow
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
+
 IGNORED_LABEL = -100
+ANSWERS = "answers"
+"""Key of a counted batch: its answer tokens, known without asking the device."""
 # Rows are sorted inside windows of this many batches: little padding, and batches still differ between epochs.
 _WINDOW_BATCHES = 16
 
@@ -67,6 +72,33 @@ class BucketSampler(Sampler[int]):
         return batches + short
 
 
+class RankBatches(Sampler[list[int]]):
+    """One process's rows of every batch: every ``size``-th, none of the last batch if it has too few.
+
+    Args:
+        sampler: gives the batches of all processes together.
+        rank, size: which process of how many.
+    """
+
+    def __init__(self, sampler: BucketSampler, *, rank: int, size: int) -> None:
+        # Not under a name that accelerate looks for: it would set the epoch, which a resumed loader does not know.
+        self._whole = sampler
+        self._rank = rank
+        self._size = size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._whole) / self._whole.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Row indices of this process's part of each batch of the sampler's epoch."""
+        return iter([share(batch, self._rank, self._size) for batch in self._whole.batches(self._whole.epoch)])
+
+
+def share(batch: Sequence[T], rank: int, size: int) -> list[T]:
+    """The part of a batch that falls to process ``rank`` of ``size``: rows of like length go to different ones."""
+    return list(batch[rank::size])
+
+
 class Collator:
     """Rows -> right-padded tensors ``input_ids``, ``attention_mask``, ``labels``, each of shape (rows, longest row).
 
@@ -108,7 +140,7 @@ class Collate(Protocol):
 
 
 class TokenCounter:
-    """A collator that counts.
+    """A collator that counts, and takes the empty part of a batch that was too short for all processes.
 
     Attributes:
         tokens: tokens collated so far, without padding.
@@ -119,21 +151,28 @@ class TokenCounter:
         self.tokens = 0
 
     def __call__(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
-        """The batch of ``rows``."""
+        """The batch of ``rows`` with its answer tokens under ``ANSWERS``; nothing else for no rows."""
         self.tokens += sum(len(row.ids) for row in rows)
-        return self.collate(rows)
+        batch = self.collate(rows) if rows else {}
+        # Nothing predicts the first token of all.
+        return batch | {ANSWERS: sum(max(0, len(row.ids) - max(row.prompt_tokens, 1)) for row in rows)}
 
 
 def count_tokens(
-    sampler: BucketSampler, rows: Sequence[TrainingRow], collate: Collate, batches_done: int
+    sampler: BucketSampler, rows: Sequence[TrainingRow], collate: Collate, batches_done: int, *, processes: int = 1
 ) -> tuple[int, int]:
-    """Tokens of the first ``batches_done`` batches of a run: (of the rows, that the layers ran over)."""
+    """Tokens of the first ``batches_done`` batches of a run: (of the rows, that the layers ran over).
+
+    Args:
+        processes: among which each batch is divided.
+    """
     tokens = computed = epoch = 0
     while batches_done > 0:
         for batch in sampler.batches(epoch)[:batches_done]:
             taken = [rows[i] for i in batch]
             tokens += sum(len(row.ids) for row in taken)
-            computed += collate.computed_tokens(taken)
+            parts = [share(taken, rank, processes) for rank in range(processes)]
+            computed += sum(collate.computed_tokens(part) for part in parts if part)
             batches_done -= 1
         epoch += 1
     return tokens, computed

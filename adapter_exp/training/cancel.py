@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,12 +16,18 @@ from adapter_exp.errors import Cancelled
 class Cancellation:
     """Whether the user or the system asked the run to stop.
 
+    Args:
+        echo_s: a signal that comes so soon after another is the same request: a launcher passes Ctrl-C on to processes
+            that the terminal has sent it to already.
+
     Attributes:
         requested: a signal came.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, echo_s: float = 0.0) -> None:
         self.requested = False
+        self._echo_s = echo_s
+        self._heard = -math.inf
         self._deferred = False
 
     @contextmanager
@@ -45,6 +53,10 @@ class Cancellation:
             self._deferred = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._heard < self._echo_s:
+            return
+        self._heard = now
         again, self.requested = self.requested, True
         if again or not self._deferred:
             raise Cancelled(signal.Signals(number).name)

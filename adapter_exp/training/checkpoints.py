@@ -63,6 +63,20 @@ def refuse_other_rows(checkpoint: Path, rows: str) -> None:
         )
 
 
+def refuse_other_processes(checkpoint: Path, processes: int) -> None:
+    """Compare the number of processes that wrote a checkpoint with those that train now.
+
+    Raises:
+        UserError: if they differ: the batches would be of another size from there on.
+    """
+    found = len(list(checkpoint.glob("rng_state*.pth")))  # each process has random states of its own
+    if found != processes:
+        raise UserError(
+            f"{checkpoint}: was trained by {found} process{'es' * (found > 1)}, this run has {processes}; start as "
+            f"many again, or {START_ANEW}."
+        )
+
+
 def step_of(checkpoint: Path) -> int:
     """Optimiser steps done when ``checkpoint`` was written."""
     match = _NAME.match(checkpoint.name)

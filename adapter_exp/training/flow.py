@@ -13,7 +13,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from adapter_exp.training.batches import BucketSampler, TokenCounter
 from adapter_exp.training.best import save_best
-from adapter_exp.training.cancel import Cancellation
 from adapter_exp.training.specs import TrainerConfig
 
 
@@ -39,6 +38,8 @@ class Flow(TrainerCallback):
         settings: evaluation, save and stopping rules.
         steps_per_epoch: optimiser steps of a full pass.
         best_folder: where the weights of the lowest validation loss go, or None to keep none.
+        stopping: whether training is to end after this step, with a checkpoint.
+        processes: that train together; ``counter`` counts this one's tokens.
     """
 
     def __init__(
@@ -49,8 +50,9 @@ class Flow(TrainerCallback):
         steps_per_epoch: int,
         has_validation: bool,
         best_folder: Path | None,
-        cancellation: Cancellation,
+        stopping: Callable[[], bool],
         counter: TokenCounter,
+        processes: int,
         on_step: Callable[[StepReport], None],
     ) -> None:
         self.settings = settings
@@ -58,8 +60,9 @@ class Flow(TrainerCallback):
         self.steps_per_epoch = steps_per_epoch
         self.has_validation = has_validation
         self.best_folder = best_folder
-        self.cancellation = cancellation
+        self.stopping = stopping
         self.counter = counter
+        self.processes = processes
         self.on_step = on_step
         self.started = time.perf_counter()
 
@@ -73,7 +76,7 @@ class Flow(TrainerCallback):
         if self.has_validation:
             control.should_evaluate = last or step % (self.settings.eval_steps or self.steps_per_epoch) == 0
         control.should_save = last or step % (self.settings.save_steps or self.steps_per_epoch) == 0
-        if self.cancellation.requested:  # an evaluation that is due is taken: the resumed run would lack it
+        if self.stopping():  # an evaluation that is due is taken: the resumed run would lack it
             control.should_save, control.should_training_stop = True, True
         return control
 
@@ -88,7 +91,7 @@ class Flow(TrainerCallback):
         if logs is None or "loss" not in logs:
             return
         loss = logs["loss"]
-        speed = self.counter.tokens / (time.perf_counter() - self.started)
+        speed = self.processes * self.counter.tokens / (time.perf_counter() - self.started)
         self.on_step(StepReport(state.global_step, state.max_steps, loss, tokens_per_s=speed))
         if not math.isfinite(loss):
             raise TrainingDiverged(

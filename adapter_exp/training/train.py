@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,13 +21,15 @@ from adapter_exp.data.rendering import TrainingRow
 from adapter_exp.engine.attention import checkpoint_contexts
 from adapter_exp.engine.fused import fused_modules
 from adapter_exp.errors import Cancelled
+from adapter_exp.parallel.world import ALONE, World
+from adapter_exp.training.arguments import training_arguments
 from adapter_exp.training.batches import BucketSampler, Collate, count_tokens
 from adapter_exp.training.best import load_best
 from adapter_exp.training.cancel import Cancellation
-from adapter_exp.training.checkpoints import FOLDER, refuse_other_rows, rows_sha256
+from adapter_exp.training.checkpoints import FOLDER, refuse_other_processes, refuse_other_rows, rows_sha256
 from adapter_exp.training.flow import Flow, StepReport, best_index, validation_losses
 from adapter_exp.training.specs import TrainerConfig
-from adapter_exp.training.trainer import AdapterTrainer, training_arguments
+from adapter_exp.training.trainer import AdapterTrainer
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,15 @@ class TrainingResult:
     tokens_per_s: float
 
 
-def steps_per_epoch(rows: int, settings: TrainerConfig) -> int:
-    """Optimiser steps of one pass over ``rows`` rows."""
-    batches = math.ceil(rows / settings.batch_size)
+def steps_per_epoch(rows: int, settings: TrainerConfig, processes: int = 1) -> int:
+    """Optimiser steps of one pass over ``rows`` rows, of which each process takes ``settings.batch_size`` at a time."""
+    batches = math.ceil(rows / (settings.batch_size * processes))
     return math.ceil(batches / settings.gradient_accumulation_steps)
 
 
-def total_steps(rows: int, settings: TrainerConfig) -> int:
+def total_steps(rows: int, settings: TrainerConfig, processes: int = 1) -> int:
     """Optimiser steps of the whole run."""
-    return settings.max_steps or max(1, round(settings.epochs * steps_per_epoch(rows, settings)))
+    return settings.max_steps or max(1, round(settings.epochs * steps_per_epoch(rows, settings, processes)))
 
 
 def train(
@@ -77,6 +80,7 @@ def train(
     save_adapter: Callable[[Path], None],
     cancellation: Cancellation,
     on_step: Callable[[StepReport], None],
+    world: World = ALONE,
     fused: bool = False,
 ) -> TrainingResult:
     """Train the adapter's parameters in place.
@@ -89,6 +93,8 @@ def train(
             from it.
         save_adapter: writes the adapter in its own format into a folder; checkpoints hold one.
         fused: LoRA, norms, loss and optimiser with fewer passes over memory (``engine.fused``, ``engine.head``).
+        world: the processes that train together, each on ``settings.batch_size`` rows at a time; only the first one
+            writes checkpoints, and all end with the same weights.
 
     Raises:
         Cancelled: after a checkpoint was saved, when a stop was requested.
@@ -101,24 +107,31 @@ def train(
             settings,
             output_dir=run_dir,
             seed=seed,
-            steps=total_steps(len(rows), settings),
+            steps=total_steps(len(rows), settings, world.size),
             dtype=autocast_dtype(settings, dtype),
             device=attached.model.device,
             fused=fused,
+            processes=world.size,
         ),
         train_rows=rows,
         validation_rows=validation_rows,
-        sampler=_sampler(rows, settings, seed),
+        sampler=_sampler(rows, settings, seed, world.size),
         collate=collate,
         answer_only_logits=settings.answer_only_logits,
         fused=fused,
         checkpoint_folder=run_dir / FOLDER,
         save_adapter=save_adapter,
+        world=world,
+        cancellation=cancellation,
     )
-    _steer(trainer, settings, keep_best=keep_best, cancellation=cancellation, on_step=on_step)
+    _steer(trainer, settings, keep_best=keep_best, on_step=on_step)
     if resume_from is not None:
+        refuse_other_processes(resume_from, world.size)
         refuse_other_rows(resume_from, rows_sha256(rows, validation_rows))
         attached.load_weights(resume_from / ADAPTER_FOLDER)
+    if world.size > 1:
+        _start_alike(attached, world)
+        torch.manual_seed(seed + world.rank)  # rows of different processes drop out different numbers
     started = time.perf_counter()
     if resume_from is None or not trainer.take_up_finished(resume_from, settings.early_stopping_patience):
         use_fused = fused_modules(attached.model) if fused else nullcontext()
@@ -126,14 +139,29 @@ def train(
             if settings.activation_checkpointing:
                 _checkpoint_activations(attached)
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    if cancellation.requested:
+    if cancellation.requested or trainer.stopping():
         raise Cancelled(f"training saved at step {trainer.state.global_step}")
     return _result(trainer, settings, time.perf_counter() - started, keep_best=keep_best)
 
 
-def _sampler(rows: Sequence[TrainingRow], settings: TrainerConfig, seed: int) -> BucketSampler:
+def _sampler(rows: Sequence[TrainingRow], settings: TrainerConfig, seed: int, processes: int) -> BucketSampler:
     lengths = [len(row.ids) for row in rows]
-    return BucketSampler(lengths, batch_size=settings.batch_size, seed=seed, buckets=settings.length_buckets)
+    size = settings.batch_size * processes
+    return BucketSampler(lengths, batch_size=size, seed=seed, buckets=settings.length_buckets)
+
+
+def _start_alike(attached: Attached, world: World) -> None:
+    """Check that the adapter is the same in all processes: from there on only equal steps are taken.
+
+    Raises:
+        RuntimeError: if it is not.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in attached.parameters().items():
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    if len(set(world.gather(digest.hexdigest()))) > 1:
+        raise RuntimeError("the adapter differs among the processes before training: other library versions or seeds?")
 
 
 def _steer(
@@ -141,7 +169,6 @@ def _steer(
     settings: TrainerConfig,
     *,
     keep_best: bool,
-    cancellation: Cancellation,
     on_step: Callable[[StepReport], None],
 ) -> None:
     """Give the trainer our rules for evaluations, checkpoints, stopping and reports."""
@@ -150,11 +177,12 @@ def _steer(
         Flow(
             settings,
             sampler=trainer.sampler,
-            steps_per_epoch=steps_per_epoch(len(trainer.sampler), settings),
+            steps_per_epoch=steps_per_epoch(len(trainer.sampler), settings, trainer.world.size),
             has_validation=trainer.eval_dataset is not None,
-            best_folder=trainer.checkpoint_folder if keep_best else None,
-            cancellation=cancellation,
+            best_folder=trainer.checkpoint_folder if keep_best and trainer.world.first else None,
+            stopping=trainer.stopping,
             counter=trainer.data_collator,
+            processes=trainer.world.size,
             on_step=on_step,
         )
     )
@@ -168,19 +196,16 @@ def autocast_dtype(settings: TrainerConfig, compute_dtype: torch.dtype) -> torch
 
 @contextmanager
 def _left_as_found(model: Any) -> Iterator[None]:
-    """Undo what training puts on the model: accelerate's autocast around ``forward``, activation checkpointing.
+    """Keep accelerate's hands off the model, and undo activation checkpointing.
 
-    The base is shared by all jobs of a process, and the trained model must be scored in the precision in which the
-    base was.
+    accelerate would put autocast around ``forward`` and, among several processes, a wrapper around the model. The base
+    is shared by all jobs of a process, and the trained model must be scored in the precision in which the base was.
     """
-    forward = model.__dict__.get("forward")
+    model._is_accelerate_prepared = True  # accelerate's own mark of a model that it need not wrap
     try:
         yield
     finally:
-        model.__dict__.pop("_original_forward", None)
-        model.__dict__.pop("forward", None)
-        if forward is not None:
-            model.forward = forward
+        del model._is_accelerate_prepared
         if model.is_activation_checkpointing:
             model.activation_checkpointing_disable()
 
@@ -201,10 +226,12 @@ def _result(trainer: AdapterTrainer, settings: TrainerConfig, seconds: float, *,
     validation = validation_losses(state)
     best_step = state.global_step
     if keep_best and validation and validation[best_index(validation)][0] != state.global_step:
-        best_step = load_best(trainer.attached.model, trainer.checkpoint_folder)
+        best_step = trainer.world.from_first(lambda: load_best(trainer.attached.model, trainer.checkpoint_folder))
+        trainer.world.copy_from_first(list(trainer.attached.parameters().values()))
     counted = trainer.sampler, trainer.train_dataset, trainer.collate
-    tokens, computed = count_tokens(*counted, _batches(trainer, settings, state.global_step))
-    before, _ = count_tokens(*counted, _batches(trainer, settings, trainer.first_step))
+    processes = trainer.world.size
+    tokens, computed = count_tokens(*counted, _batches(trainer, settings, state.global_step), processes=processes)
+    before, _ = count_tokens(*counted, _batches(trainer, settings, trainer.first_step), processes=processes)
     return TrainingResult(
         steps=state.global_step,
         epochs=float(state.epoch or 0),
@@ -220,7 +247,7 @@ def _result(trainer: AdapterTrainer, settings: TrainerConfig, seconds: float, *,
 
 def _batches(trainer: AdapterTrainer, settings: TrainerConfig, steps: int) -> int:
     """Forward batches behind ``steps`` optimiser steps; the last step of an epoch may hold fewer."""
-    rows = len(trainer.sampler)
-    per_epoch = math.ceil(rows / settings.batch_size)
-    epochs, rest = divmod(steps, steps_per_epoch(rows, settings))
+    rows, processes = len(trainer.sampler), trainer.world.size
+    per_epoch = math.ceil(rows / (settings.batch_size * processes))
+    epochs, rest = divmod(steps, steps_per_epoch(rows, settings, processes))
     return epochs * per_epoch + min(rest * settings.gradient_accumulation_steps, per_epoch)

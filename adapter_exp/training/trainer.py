@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -17,25 +20,31 @@ from adapter_exp.adapters import Attached
 from adapter_exp.adapters.manifest import ADAPTER_FOLDER
 from adapter_exp.data.rendering import TrainingRow
 from adapter_exp.files import write_json_atomic
-from adapter_exp.training.batches import BucketSampler, Collate, TokenCounter
+from adapter_exp.parallel.world import World
+from adapter_exp.training.batches import ANSWERS, BucketSampler, Collate, RankBatches, TokenCounter
+from adapter_exp.training.cancel import Cancellation
 from adapter_exp.training.checkpoints import ROWS, publish, rows_sha256
 from adapter_exp.training.flow import out_of_patience, validation_losses
 from adapter_exp.training.loss import answer_loss_sum
-from adapter_exp.training.specs import TrainerConfig
 
 
 class AdapterTrainer(Trainer):
-    """Trains the attached adapter only.
+    """Trains the attached adapter only, alone or together with other processes.
+
+    Each process computes its rows of every batch; gradients are summed once per optimiser step. The model is wrapped
+    by nothing: our loss goes past any wrapper, and DistributedDataParallel would send the frozen base around.
 
     Args:
         attached: the adapter and the model it sits in.
         arguments: transformers' own settings.
         train_rows, validation_rows: tokenised examples; without validation rows no validation loss is taken.
-        sampler: order of the training rows.
+        sampler: order of the training rows, in batches of all processes together.
         collate: rows to tensors.
         answer_only_logits, fused: see ``loss.answer_loss_sum``.
         checkpoint_folder: where checkpoints are published, at most ``arguments.save_total_limit`` of them.
         save_adapter: writes the adapter's folder; checkpoints hold one.
+        world: the processes that train together; the first one writes the checkpoints.
+        cancellation: of this process; all processes stop at the step at which one of them is asked to.
     """
 
     def __init__(
@@ -51,6 +60,8 @@ class AdapterTrainer(Trainer):
         fused: bool,
         checkpoint_folder: Path,
         save_adapter: Callable[[Path], None],
+        world: World,
+        cancellation: Cancellation,
     ) -> None:
         self.attached = attached
         self.sampler = sampler
@@ -58,6 +69,9 @@ class AdapterTrainer(Trainer):
         self.collate = collate
         self.checkpoint_folder = checkpoint_folder
         self.save_adapter = save_adapter
+        self.world = world
+        self.cancellation = cancellation
+        self._stop_agreed = False
         self._staging = checkpoint_folder
         super().__init__(
             model=attached.model,
@@ -70,16 +84,62 @@ class AdapterTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches in the sampler's order, collated in this process."""
+        """This process's part of every batch in the sampler's order, collated in it and brought to its device."""
+        on_gpu = self.args.device.type == "cuda"
         loader: DataLoader[Any] = DataLoader(
             self.train_dataset,
-            batch_size=self.args.train_batch_size,
-            sampler=self.sampler,
+            batch_sampler=RankBatches(self.sampler, rank=self.world.rank, size=self.world.size),
             collate_fn=self.data_collator,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=on_gpu,
         )
-        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        # One process as far as accelerate knows: it would repeat rows until all parts are of one length.
+        prepared: DataLoader[Any] = prepare_data_loader(
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True, non_blocking=on_gpu
+        )
         return prepared
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], int]:
+        """The batches of one optimiser step, and the answer tokens in them over all processes.
+
+        Counted from the rows, so no device has to be waited for. In the same message the processes agree to stop.
+        """
+        batches = list(islice(epoch_iterator, num_batches))
+        answers = sum(batch[ANSWERS] for batch in batches)
+        total, stopping = self.world.sum(answers, self.cancellation.requested)
+        self._stop_agreed = stopping > 0
+        return batches, int(total)
+
+    def stopping(self) -> bool:
+        """Whether training is to end after the current step; the same in all processes."""
+        return self._stop_agreed if self.world.size > 1 else self.cancellation.requested
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Forward and backward of this process's part of a batch; after a step's last one, gradients are summed.
+
+        Returns:
+            the loss, times the number of processes: transformers logs the mean over them.
+        """
+        if self.world.size == 1:
+            alone: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return alone
+        loss = torch.zeros((), device=self.args.device)
+        if len(inputs) > 1:  # else no row of this batch is ours
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
+            self._sum_gradients()
+        return loss * self.world.size
+
+    def _sum_gradients(self) -> None:
+        """A process without a row in the whole step has no gradients; all have zeros then where others have none."""
+        parameters = list(self.attached.parameters().values())
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.world.sum_tensors([parameter.grad for parameter in parameters if parameter.grad is not None])
 
     def compute_loss(
         self,
@@ -112,14 +172,22 @@ class AdapterTrainer(Trainer):
         total, tokens = 0.0, 0
         was_training = self.model.training
         self.model.eval()
-        for start in range(0, len(rows), size):
-            batch = self._prepare_inputs(self.collate(rows[start : start + size]))
+        for start in self.world.shared(range(0, len(rows), size)):
+            batch = send_to_device(self.collate(rows[start : start + size]), self.args.device, non_blocking=True)
             with self.compute_loss_context_manager():
                 loss, count = answer_loss_sum(self.attached.model, batch, **self.loss_options)
             total += float(loss)
             tokens += int(count)
         self.model.train(was_training)
-        return total / max(tokens, 1)
+        loss_sum, answers = self.world.sum(total, tokens)
+        return loss_sum / max(answers, 1)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """None are counted: transformers' estimate is for training without any saving."""
+        return 0
+
+    def store_flos(self) -> None:
+        """Nothing to do: it would exchange the counts of all processes, also when only one is saving."""
 
     # transformers asks for its output folder and then writes `checkpoint-N` into it: here that is a staging folder,
     # which is published by rename once everything is in it.
@@ -127,6 +195,9 @@ class AdapterTrainer(Trainer):
         return str(self._staging)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        states = self.world.gather(self._random_states())
+        if not self.world.first:
+            return
         keep = self.args.save_total_limit or 1
         with publish(self.checkpoint_folder, self.state.global_step, keep=keep) as staging:
             self._staging = staging / "parts"
@@ -136,7 +207,16 @@ class AdapterTrainer(Trainer):
                 file.rename(staging / file.name)
             parts.rmdir()
             self._staging.rmdir()
+            for name, content in states:
+                (staging / name).write_bytes(content)
             write_json_atomic(staging / ROWS, rows_sha256(self.train_dataset, self.eval_dataset or ()))
+
+    def _random_states(self) -> tuple[str, bytes]:
+        """Name and content of the file of this process's random states."""
+        with TemporaryDirectory() as folder:
+            self._save_rng_state(folder)
+            (file,) = Path(folder).iterdir()
+            return file.name, file.read_bytes()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         self.save_adapter(Path(str(output_dir)) / ADAPTER_FOLDER)
@@ -160,54 +240,3 @@ class AdapterTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Nothing to do: ``train`` has put the checkpoint's weights into the adapter."""
-
-
-def training_arguments(
-    settings: TrainerConfig,
-    *,
-    output_dir: Path,
-    seed: int,
-    steps: int,
-    dtype: torch.dtype,
-    device: torch.device,
-    fused: bool,
-) -> TrainingArguments:
-    """Our settings as transformers' ``TrainingArguments``.
-
-    Args:
-        steps: optimiser steps of the whole run.
-        dtype: autocast to this when it is not float32.
-        fused: AdamW in one pass over each tensor.
-    """
-    optimizers = {"adamw": "adamw_torch_fused" if fused else "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
-    arguments = TrainingArguments(
-        output_dir=str(output_dir),
-        max_steps=steps,
-        num_train_epochs=math.ceil(settings.epochs),
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        warmup_steps=settings.warmup_ratio,
-        lr_scheduler_type=settings.scheduler if settings.scheduler != "constant" else "constant_with_warmup",
-        optim=optimizers[settings.optimizer],
-        bf16=dtype == torch.bfloat16,
-        fp16=dtype == torch.float16,
-        logging_strategy="steps",
-        logging_steps=settings.logging_steps,
-        logging_nan_inf_filter=False,
-        eval_strategy="no",
-        save_strategy="no",
-        save_total_limit=settings.save_total_limit,
-        seed=seed,
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        use_cpu=device.type == "cpu",
-    )
-    # transformers would otherwise split each batch over all GPUs it sees, behind the sampler's back.
-    arguments._n_gpu = min(1, arguments.n_gpu)
-    return arguments
