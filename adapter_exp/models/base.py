@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapter_exp.errors import UserError
+from adapter_exp.models.cache import build_once
+from adapter_exp.models.copies import copied_weights_sha256, copy_folder, has_room, write_copy
 from adapter_exp.models.dequantise import choose_keep, dequantise
+from adapter_exp.models.memory import weight_bytes_estimate
 from adapter_exp.models.quantization import bitsandbytes_config, choose_device, choose_dtype, keep_exact_on_cpu
-from adapter_exp.models.quiet import quiet_libraries
+from adapter_exp.models.quiet import import_peft, quiet_libraries
 from adapter_exp.models.shape import ModelShape, shape_of_folder
-from adapter_exp.models.sources import resolve
+from adapter_exp.models.sources import Checkpoint, resolve
 from adapter_exp.models.tokenizer import load_tokenizer
 from adapter_exp.models.weights import weights_sha256
 
@@ -57,6 +61,8 @@ class _Request:
     cache_dir: Path
     device: str
 
+
+_log = logging.getLogger(__name__)
 
 # One resident base per process: a sweep's jobs share it, and two would not fit where one does.
 _resident: tuple[_Request, Base] | None = None
@@ -114,9 +120,11 @@ def _load(request: _Request) -> Base:
     dtype, reason = choose_dtype(device, request.model.dtype)
     tokenizer, tokenizer_notes = load_tokenizer(checkpoint.folder, request.model.name)
     kept, why = choose_keep(request.quantization, shape, dtype, device)
-    model = _load_model(checkpoint.folder, request, device, dtype)
     if kept == "dequantised":
-        dequantise(model)
+        model, sha256 = _load_unpacked(checkpoint, request, shape, device, dtype)
+    else:
+        model = _load_model(checkpoint.folder, request.model.name, request.quantization, device, dtype)
+        sha256 = weights_sha256(model)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.generation_config = _greedy(model.generation_config, tokenizer.pad_token_id)
     return Base(
@@ -130,21 +138,56 @@ def _load(request: _Request) -> Base:
         kept=kept,
         compute_dtype=dtype,
         device=device,
-        weights_sha256=weights_sha256(model),
+        weights_sha256=sha256,
         notes=(f"Compute dtype {reason}.", *([f"{why}."] if why else []), *tokenizer_notes),
     )
 
 
-def _load_model(folder: Path, request: _Request, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def _load_unpacked(
+    checkpoint: Checkpoint, request: _Request, shape: ModelShape, device: torch.device, dtype: torch.dtype
+) -> tuple[PreTrainedModel, str]:
+    """The model with its nf4 weights unpacked, and their hash; from a copy on disk where there may be one."""
+    name, dtype_name = request.model.name, str(dtype).removeprefix("torch.")
+
+    def unpack() -> PreTrainedModel:
+        model = _load_model(checkpoint.folder, name, request.quantization, device, dtype)
+        dequantise(model)
+        return model
+
+    def announce(fault: str | None) -> None:
+        again = f", again, because the copy is damaged ({fault})" if fault else ", once"
+        _log.info("Model %s: writing a copy of its unpacked weights (%.2f GB)%s.", name, size / 1e9, again)
+
+    size = weight_bytes_estimate(shape, request.quantization.kind, dtype.itemsize, dequantised=True)
+    if has_room(request.cache_dir, size):
+        folder = copy_folder(
+            request.cache_dir, name, checkpoint.sha256, request.quantization, dtype=dtype_name, device=device.type
+        )
+        try:
+            build_once(folder, request.cache_dir, lambda empty: write_copy(unpack(), empty), on_build=announce)
+        except OSError as error:  # a full or read-only disk costs the copy, not the run
+            _log.warning("Model %s: no copy of its unpacked weights could be written (%s).", name, error)
+        else:
+            gc.collect()  # what the copy was made from
+            return _load_model(folder, name, None, device, dtype), copied_weights_sha256(folder)
+    model = unpack()
+    return model, weights_sha256(model)
+
+
+def _load_model(
+    folder: Path, name: str, quantization: QuantizationConfig | None, device: torch.device, dtype: torch.dtype
+) -> PreTrainedModel:
+    """Load the checkpoint in ``folder``, quantised on the way; None: as it is."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    name = request.model.name
+    packed = quantization is not None and quantization.kind != "none"
+    import_peft(packed=packed)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=dtype,
-            quantization_config=bitsandbytes_config(request.quantization, dtype),
+            quantization_config=bitsandbytes_config(quantization, dtype) if quantization else None,
             device_map={"": device},
             attn_implementation="sdpa",
             use_safetensors=True,
@@ -158,7 +201,8 @@ def _load_model(folder: Path, request: _Request, device: torch.device, dtype: to
     absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if absent:
         raise UserError(f"model: '{name}' in {folder} lacks {len(absent)} of its weights, for example {absent[0]}")
-    keep_exact_on_cpu(model)
+    if packed:
+        keep_exact_on_cpu(model)
     return model.requires_grad_(False).eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -42,20 +43,22 @@ def choose_dtype(device: torch.device, wanted: str = "auto") -> tuple[torch.dtyp
 
 @cache
 def matmul_ms() -> tuple[float, float]:
-    """Milliseconds of one square matrix product on the CPU in float32 and bfloat16 (best of five; once per process)."""
+    """Milliseconds of one square matrix product on the CPU in float32 and bfloat16 (best of ten; once per process).
+
+    The two take turns, so that other work on the machine slows both.
+    """
     import torch
 
-    def best_ms(dtype: torch.dtype) -> float:
-        matrix = torch.ones(_MATMUL_SIZE, _MATMUL_SIZE, dtype=dtype)
+    matrices = [torch.ones(_MATMUL_SIZE, _MATMUL_SIZE, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
+    best_s = [math.inf, math.inf]
+    for matrix in matrices:
         matrix @ matrix  # the first call compiles the kernel
-        times = []
-        for _ in range(5):
+    for _ in range(10):
+        for number, matrix in enumerate(matrices):
             start = time.perf_counter()
             matrix @ matrix
-            times.append(time.perf_counter() - start)
-        return 1e3 * min(times)
-
-    return best_ms(torch.float32), best_ms(torch.bfloat16)
+            best_s[number] = min(best_s[number], time.perf_counter() - start)
+    return 1e3 * best_s[0], 1e3 * best_s[1]
 
 
 def bitsandbytes_config(quantization: QuantizationConfig, compute_dtype: torch.dtype) -> Any:

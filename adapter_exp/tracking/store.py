@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -11,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from adapter_exp.models.quiet import hidden, uncollected
 from adapter_exp.tracking.specs import SQLITE, sqlite_file
 
 OPENING_TIMEOUT_S = 5
@@ -22,7 +24,7 @@ ARTIFACT_FOLDER = "mlartifacts"
 
 
 def prepare_mlflow() -> None:
-    """Settings of MLflow that must stand before its import; values the user has set stay."""
+    """Import MLflow, with settings that must stand before; values the user has set stay."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # MLflow's own 7 retries with doubling pauses hold a run up for minutes when its server is gone.
@@ -30,6 +32,9 @@ def prepare_mlflow() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # one line per migration when a database is made
+    # Without pandas MLflow leaves out its readers of tables, which are not used here and take seconds to import.
+    with uncollected(), hidden("pandas", "pyarrow"):
+        importlib.import_module("mlflow.tracking")
 
 
 def tracker_faults() -> tuple[type[Exception], ...]:
@@ -85,6 +90,8 @@ def _locked_database(uri: str) -> Iterator[Path]:
 
 def _make_tables(uri: str, database: Path) -> None:
     _check_database(database)
+    with uncollected(), hidden("pandas", "pyarrow"):
+        importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     SqlAlchemyStore(uri, (database.parent / ARTIFACT_FOLDER).as_uri())

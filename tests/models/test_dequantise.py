@@ -90,7 +90,7 @@ def test_the_model_is_plain_frozen_and_in_eval_mode(cache_dir: Path) -> None:
     assert len(linears) == 4 * 7 + 1 and {type(m) for m in linears} == {torch.nn.Linear}
     assert not any(m.training for m in base.model.modules())
     assert not any(p.requires_grad for p in base.model.parameters())
-    assert not base.model.is_quantized and not hasattr(base.model.config, "quantization_config")
+    assert not getattr(base.model, "is_quantized", False) and not hasattr(base.model.config, "quantization_config")
 
 
 def test_the_base_is_proven_unchanged_and_a_change_is_found(cache_dir: Path) -> None:
