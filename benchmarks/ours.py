@@ -18,6 +18,11 @@ from typing import Any
 
 from measure import PEERS, Measured, run_process
 
+PLAIN = ("speed=plain", "quantization.keep=4bit")
+"""Every saving off, as conf/speed/plain.yaml says."""
+FREEZING = "freeze layers"
+"""Phase of a run that computes the states of frozen layers, before the steps that use them."""
+
 
 def run_ours(
     overrides: Sequence[str], folder: Path, *, cache: Path, profile_steps: int = 0
@@ -42,6 +47,12 @@ def run_ours(
 def records(folder: Path) -> list[dict[str, Any]]:
     """The records below ``folder``, by path."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("record.json"))]
+
+
+def seconds_of(record: dict[str, Any], *names: str) -> float:
+    """Seconds of a run's phases whose names begin with one of ``names``."""
+    phases: dict[str, float] = record["resources"]["phases_s"]
+    return sum(seconds for name, seconds in phases.items() if name.startswith(names))
 
 
 def converted_cache(folder: Path, source: Path) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from measure import Case, Column, Measured, arguments, cache_folder, interleaved, machine, parsed, report
-from ours import converted_cache, records, run_ours
+from ours import FREEZING, converted_cache, records, run_ours, seconds_of
 from peer import run_peer, write_texts
 
 COLUMNS = (
@@ -109,9 +109,8 @@ def _per_job(found: Sequence[dict[str, Any]], measured: Measured, jobs: int) -> 
     """Seconds of the phases of our jobs, on average."""
     if len(found) != jobs or any(record["status"] != "ok" for record in found):
         raise SystemExit(f"{len(found)} of {jobs} jobs have a record: {[record['status'] for record in found]}")
-    phases = [record["resources"]["phases_s"] for record in found]
-    train_s = sum(phase["train"] for phase in phases) / jobs
-    answers_s = sum(seconds for phase in phases for name, seconds in phase.items() if "score" in name) / jobs
+    train_s = sum(seconds_of(record, FREEZING, "train") for record in found) / jobs
+    answers_s = sum(seconds_of(record, "score") for record in found) / jobs
     return {"job_s": measured["wall_s"] / jobs, "train_s": train_s, "evaluate_s": answers_s}
 
 

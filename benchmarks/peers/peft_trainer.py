@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from common import TARGETS, StepClock, generate_answers, layer_numbers, load_model, read_rows, write_result
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from safetensors.torch import save_file
 from torch import nn
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
@@ -41,6 +41,8 @@ def main() -> None:
             "tokens": sum(len(row["input_ids"]) for row in rows),
             "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         }
+    elif options.adapter is not None:
+        model = PeftModel.from_pretrained(model, str(options.adapter))
     trained_s = time.perf_counter()
     if options.test is not None:
         test = read_rows(options.test)
@@ -58,6 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", required=True)
     parser.add_argument("--quantization", choices=("nf4", "none"), default="nf4")
     parser.add_argument("--train", type=Path, help="JSONL with prompt and completion; without it the base answers")
+    parser.add_argument("--adapter", type=Path, help="folder of a trained adapter that answers; only without --train")
     parser.add_argument("--test", type=Path, help="JSONL with prompt and completion; without it nothing is generated")
     parser.add_argument("--result", type=Path, required=True)
     parser.add_argument("--r", type=int, default=16)
