@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from adapter_exp.config import Config
     from adapter_exp.data.rendering import Renderer
-    from adapter_exp.evaluation.generation import Decoding, Generated
+    from adapter_exp.evaluation.decoding import Decoding
+    from adapter_exp.evaluation.generation import Generated
     from adapter_exp.models.base import Base
 
 BASE = "base"
@@ -192,7 +193,7 @@ def _wanted(named: Sequence[str] | None, runs: Mapping[str, SavedRun]) -> list[s
 
 
 def _decoding(options: Any) -> Decoding:
-    from adapter_exp.evaluation.generation import Decoding
+    from adapter_exp.evaluation.decoding import Decoding
 
     return Decoding(
         options.max_new_tokens,

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from adapter_exp import __version__
 from adapter_exp.data.fingerprint import item_hash
+from adapter_exp.engine.specs import SpeedConfig
 from adapter_exp.errors import UserError
-from adapter_exp.evaluation.batching import Progress
+from adapter_exp.evaluation.batching import EVERY_SAVING, Progress
 from adapter_exp.evaluation.choices import score_rows
-from adapter_exp.evaluation.generation import Decoding, Generated, generate
+from adapter_exp.evaluation.decoding import Decoding
+from adapter_exp.evaluation.generation import Generated, generate
 from adapter_exp.evaluation.predictions import Prediction
 from adapter_exp.evaluation.statistics import Interval, metric_intervals
 from adapter_exp.tasks.protocol import Answer, Choose, Example, Generate, Outcome, Task
@@ -69,6 +71,7 @@ def evaluate(
     examples: Sequence[Example],
     *,
     batch_size: int,
+    speed: SpeedConfig = EVERY_SAVING,
     decoding: Decoding | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -77,6 +80,7 @@ def evaluate(
     """Ask ``model`` all requests of ``task`` about ``examples``, in batches across items, and judge the answers.
 
     Args:
+        speed: which savings are used; in fp32 they change no answer.
         decoding: how answers are generated; None is greedy with the task's stop strings and length.
         resamples, seed: of the bootstrap.
         on_progress: called with the answers had so far and the answers in all.
@@ -88,7 +92,7 @@ def evaluate(
     if not examples:
         raise UserError(f"task {task.name}: there are no examples to evaluate")
     started = time.perf_counter()
-    asker = _Asker(model, tokenizer, renderer, decoding or default_decoding(task), batch_size)
+    asker = _Asker(model, tokenizer, renderer, decoding or default_decoding(task), batch_size, speed)
     answers = asker.ask(task, examples, on_progress)
     rows = [
         _judge(task, renderer, example, [answers[item, number] for number in range(len(task.requests(example)))])
@@ -120,9 +124,17 @@ def summarise(
 class _Asker:
     """Collects the requests of all items, asks each kind in one go and hands the answers back by slot."""
 
-    def __init__(self, model: Any, tokenizer: Any, renderer: Renderer, decoding: Decoding, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        renderer: Renderer,
+        decoding: Decoding,
+        batch_size: int,
+        speed: SpeedConfig,
+    ) -> None:
         self.model, self.tokenizer, self.renderer = model, tokenizer, renderer
-        self.decoding, self.batch_size = decoding, batch_size
+        self.decoding, self.batch_size, self.speed = decoding, batch_size, speed
 
     def ask(self, task: Task, examples: Sequence[Example], on_progress: Progress | None) -> dict[Slot, Answer]:
         """Answers to every request of every example."""
@@ -158,6 +170,7 @@ class _Asker:
             self.decoding,
             end_ids=self.renderer.end_ids,
             batch_size=self.batch_size,
+            speed=self.speed,
             on_progress=on_progress,
         )
         grouped: dict[Slot, list[Generated]] = {}
@@ -177,7 +190,14 @@ class _Asker:
     ) -> dict[Slot, Answer]:
         rows = [row for _, row in asked]
         answers: dict[Slot, Answer] = {}
-        scores = score_rows(self.model, self.tokenizer, rows, batch_size=self.batch_size, on_progress=on_progress)
+        scores = score_rows(
+            self.model,
+            self.tokenizer,
+            rows,
+            batch_size=self.batch_size,
+            speed=self.speed,
+            on_progress=on_progress,
+        )
         for (slot, _), one in zip(asked, scores, strict=True):
             before = answers.get(slot, Answer())
             answers[slot] = Answer(

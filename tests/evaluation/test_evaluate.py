@@ -12,8 +12,9 @@ from toy_task import LABELS, ToyTask
 
 from adapter_exp.errors import UserError
 from adapter_exp.evaluation.choices import score_continuations
+from adapter_exp.evaluation.decoding import Decoding
 from adapter_exp.evaluation.evaluate import Evaluation, evaluate, evaluation_key, summarise
-from adapter_exp.evaluation.generation import Decoding, generate
+from adapter_exp.evaluation.generation import generate
 from adapter_exp.evaluation.predictions import read_predictions, write_predictions
 
 TASK = ToyTask()

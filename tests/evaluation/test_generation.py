@@ -4,7 +4,9 @@ import random
 
 import pytest
 
-from adapter_exp.evaluation.generation import Decoding, generate
+from adapter_exp.evaluation.decoding import Decoding
+from adapter_exp.evaluation.generation import generate
+from tests.evaluation.speeds import PLAIN
 
 EOS = 257
 LENGTHS = (1, 3, 5, 9, 14, 20, 2, 11)
@@ -36,8 +38,8 @@ def text_of(tokenizer, tokens: list[int], end_ids: list[int]) -> str:
     return tokenizer.decode([t for t in tokens if t not in end_ids], skip_special_tokens=True)
 
 
-def run(model, tokenizer, prompts, decoding, *, end_ids=(EOS,), batch_size=8):
-    return generate(model, tokenizer, prompts, decoding, end_ids=end_ids, batch_size=batch_size)
+def run(model, tokenizer, prompts, decoding, *, end_ids=(EOS,), batch_size=8, **options):
+    return generate(model, tokenizer, prompts, decoding, end_ids=end_ids, batch_size=batch_size, **options)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
@@ -141,7 +143,7 @@ def test_steps_are_spent_on_unfinished_rows_only(llama, tiny_tokenizer, prompts)
     handle = llama.register_forward_pre_hook(
         lambda module, args, kwargs: rows_run.append(len(kwargs["input_ids"])), with_kwargs=True
     )
-    got = run(llama, tiny_tokenizer, prompts, Decoding(12), end_ids=ends)
+    got = run(llama, tiny_tokenizer, prompts, Decoding(12), end_ids=ends, speed=PLAIN)
     handle.remove()
     assert sum(rows_run) == sum(one.new_tokens for one in got)
     assert len(rows_run) == max(one.new_tokens for one in got)
@@ -159,6 +161,7 @@ def test_modes_are_put_back_and_time_is_shared(llama, tiny_tokenizer, prompts):
         Decoding(4),
         end_ids=(),
         batch_size=3,
+        speed=PLAIN,
         on_progress=lambda now, total: done.append((now, total)),
     )
     assert [module.training for module in llama.modules()] == modes
