@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from transformers.trainer_callback import PrinterCallback
 from adapter_exp.adapters import Attached
 from adapter_exp.adapters.manifest import ADAPTER_FOLDER
 from adapter_exp.data.rendering import TrainingRow
-from adapter_exp.engine.attention import checkpoint_contexts
 from adapter_exp.engine.fused import fused_modules
 from adapter_exp.errors import Cancelled
 from adapter_exp.parallel.world import ALONE, World
+from adapter_exp.training.activations import checkpoint_activations
 from adapter_exp.training.arguments import training_arguments
 from adapter_exp.training.batches import BucketSampler, Collate, count_tokens
 from adapter_exp.training.best import load_best
@@ -137,7 +136,7 @@ def train(
         use_fused = fused_modules(attached.model) if fused else nullcontext()
         with cancellation.deferred(), _left_as_found(attached.model), use_fused:
             if settings.activation_checkpointing:
-                _checkpoint_activations(attached)
+                checkpoint_activations(attached)
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     if cancellation.requested or trainer.stopping():
         raise Cancelled(f"training saved at step {trainer.state.global_step}")
@@ -208,17 +207,6 @@ def _left_as_found(model: Any) -> Iterator[None]:
         del model._is_accelerate_prepared
         if model.is_activation_checkpointing:
             model.activation_checkpointing_disable()
-
-
-def _checkpoint_activations(attached: Attached) -> None:
-    """Recompute activations in the backward pass, without sending gradients below the lowest adapter.
-
-    transformers' switch also makes the embeddings' output require a gradient, so that backward and recomputation
-    would cross the whole frozen part; non-reentrant checkpointing needs no such thing.
-    """
-    contexts = partial(checkpoint_contexts, attached.model)
-    attached.model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
-    attached.model.disable_input_require_grads()
 
 
 def _result(trainer: AdapterTrainer, settings: TrainerConfig, seconds: float, *, keep_best: bool) -> TrainingResult:
