@@ -15,6 +15,8 @@ from adapter_exp.evaluation.evaluate import Evaluation
 from adapter_exp.evaluation.run_gates import TrainingEvidence
 from adapter_exp.models.base import Base, load_base, prove_unchanged
 from adapter_exp.models.weights import weights_sha256
+from adapter_exp.parallel.helping import agreed_model, unseen
+from adapter_exp.parallel.world import ALONE, World
 from adapter_exp.preparation import Prepared, adapter_spec, base_model, checked_data, prepare, saved_folder, trains
 from adapter_exp.recording import (
     read_items,
@@ -34,32 +36,37 @@ from adapter_exp.session import InSweep, Session, open_session
 from adapter_exp.tracking.record import RecordData
 
 
-def run_experiment(config: Config, run_dir: Path, *, in_sweep: InSweep | None = None) -> RecordData:
+def run_experiment(
+    config: Config, run_dir: Path, *, in_sweep: InSweep | None = None, world: World = ALONE
+) -> RecordData:
     """Run one experiment and return its record.
 
     Args:
         run_dir: the run's folder, without a run in it; with ``resume=auto`` an unfinished run's takes its place.
         in_sweep: given for a job of a sweep, which goes on with an unfinished run of its own in ``run_dir``.
+        world: the processes that make this run together. All but the first have a ``run_dir`` that nobody looks at.
 
     Raises:
         UserError: bad input.
         Cancelled: the user or the system stopped the run; ``resume=auto`` goes on with it.
     """
     cache_dir = Path(config.cache_dir).expanduser()
+    config = config if world.first else unseen(config)
     try:
         data = checked_data(config, cache_dir)
-        unfinished = _unfinished(config, run_dir, in_sweep)
+        unfinished = _unfinished(config, run_dir, in_sweep) if world.first else None
         refuse_used(run_dir, unfinished)
     except BaseException:
         remove_unused(run_dir)  # nothing was done: leave no empty folder behind
         raise
     if unfinished not in (None, run_dir):
         remove_unused(run_dir)
-    with open_session(config, unfinished or run_dir, in_sweep) as session:
+    with open_session(config, unfinished or run_dir, in_sweep, world=world) as session:
         if config.resume == "auto" or unfinished:
             session.note(f"going on with {unfinished}" if unfinished else "no unfinished run of this configuration")
         with session.phase("load base"):
-            base = load_base(base_model(config), config.quantization, cache_dir=cache_dir, device=config.device)
+            model = agreed_model(base_model(config), config.device, world)
+            base = load_base(model, config.quantization, cache_dir=cache_dir, device=config.device)
             tasks = [prepare(config, task, base, cache_dir) for task in data]
         record_inputs(session, config, base, tasks)
         if trains(config):
@@ -122,7 +129,7 @@ def _train(session: Session, config: Config, base: Base, attached: Attached, pre
         attached.save(folder, base=facts, tokenizer=base.tokenizer)
 
     collate = collation(session, config, base, attached, prepared)
-    checkpoint = newest_checkpoint(session.run_dir)
+    checkpoint = session.world.from_first(lambda: newest_checkpoint(session.run_dir))
     if checkpoint is not None:
         refuse_other_base(checkpoint / ADAPTER_FOLDER, base.checkpoint_sha256)
         session.note(f"training goes on from {checkpoint}")
@@ -149,6 +156,7 @@ def _train(session: Session, config: Config, base: Base, attached: Attached, pre
             save_adapter=save,
             cancellation=session.cancellation,
             on_step=on_step,
+            world=session.world,
             fused=config.speed.fused,
         )
     folder = session.run_dir / ADAPTER_FOLDER

@@ -50,7 +50,7 @@ def record_inputs(session: Session, config: Config, base: Base, tasks: Sequence[
             "weight_bytes": weight_bytes(base.model),
         },
     )
-    session.record.update("host", {"device": device_name(base.device)})
+    session.record.update("host", {"device": device_name(base.device), "processes": session.world.size})
     session.record.update("data", {p.task.name: p.statistics for p in tasks})
     scored = {p.task.name: {"primary": p.task.primary, "role": p.data.role} for p in tasks if p.data.role != "trained"}
     session.record.update("tasks", scored)

@@ -19,7 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from adapter_exp.errors import UserError
 from adapter_exp.files import conf_folder
+from adapter_exp.parallel.place import helping, own_place
 from adapter_exp.resolvers import sweep_folder
 from adapter_exp.training.cancel import Cancellation
 
@@ -41,7 +43,6 @@ def _job(config: DictConfig) -> None:
 
 def _refuse_launcher(name: str) -> NoReturn:
     """A launcher that is not configured here would run jobs without the sweep's ledger."""
-    from adapter_exp.errors import UserError
     from adapter_exp.hydra_faults import unknown_choice
 
     raise UserError(unknown_choice("hydra/launcher", name, ()))
@@ -59,14 +60,25 @@ def _experiment(config: DictConfig) -> None:
         remove_unused(run_dir)
         raise
     from adapter_exp.experiment import run_experiment
+    from adapter_exp.parallel.world import together
 
-    run_experiment(parsed, run_dir)
+    with together(own_place()) as world:
+        run_experiment(parsed, run_dir, world=world)
 
 
 def main() -> None:
     """Run the command line; exit code 0 ok, 1 failed (of a sweep: any job), 2 bad input, 130 cancelled."""
     # Hydra otherwise prints several lines of its own and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        place = own_place()
+    except UserError as error:
+        _end(error)
+    with helping(place):
+        _run()
+
+
+def _run() -> NoReturn:
     with Cancellation().listening():  # SIGTERM does what Ctrl-C does, also between two jobs
         try:
             ended_by = _ended_by()
@@ -102,7 +114,7 @@ def _close_sweep(ended_by: BaseException | None) -> bool:
 
 def _end(error: BaseException) -> NoReturn:
     """Tell what ended the program and exit; the traceback of a failed run is in its error.txt."""
-    from adapter_exp.errors import Cancelled, UserError, unwritable
+    from adapter_exp.errors import Cancelled, unwritable
     from adapter_exp.hydra_faults import hydra_faults, is_hydra_fault
 
     if isinstance(error, UserError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from adapter_exp.evaluation.predictions import Prediction, write_predictions
 from adapter_exp.evaluation.run_gates import TaskEvidence, TrainingEvidence, TrainingItems, run_gates
 from adapter_exp.evaluation.statistics import Interval, paired_change
 from adapter_exp.models.base import Base
+from adapter_exp.parallel.world import World
 from adapter_exp.preparation import Prepared
 from adapter_exp.report.progress import Phase
 from adapter_exp.session import Session
-from adapter_exp.tasks.protocol import Split
+from adapter_exp.tasks.protocol import Example, Split
 from adapter_exp.tracking.resources import processor_name
 
 PREDICTIONS_FOLDER = "predictions"
@@ -31,7 +32,7 @@ def score_base(session: Session, config: Config, base: Base, tasks: Sequence[Pre
     for prepared in scored(tasks):
         name = prepared.task.name
         with session.phase(f"score base {name}", unit="answers") as shown:
-            results[name], from_disk[name] = _base_scores(config, base, prepared, keys[name], shown)
+            results[name], from_disk[name] = _base_scores(session, config, base, prepared, keys[name], shown)
         if from_disk[name]:
             session.note(f"{name}: the base's answers are known already")
         _keep(session, "base", name, results)
@@ -46,7 +47,7 @@ def score_adapted(session: Session, config: Config, base: Base, tasks: Sequence[
     for prepared in scored(tasks):
         name = prepared.task.name
         with session.phase(f"score adapted {name}", unit="answers") as shown:
-            results[name] = _evaluate(config, base, prepared, "test", shown)
+            results[name] = _evaluate(session.world, config, base, prepared, "test", shown)
         _keep(session, "adapted", name, results)
     return results
 
@@ -63,23 +64,42 @@ def _keep(session: Session, label: str, name: str, results: Mapping[str, Evaluat
     session.record.update("evaluation", {label: {task: _plain(result.metrics) for task, result in results.items()}})
 
 
-def _base_scores(config: Config, base: Base, prepared: Prepared, key: str, shown: Phase) -> tuple[Evaluation, bool]:
+def _base_scores(
+    session: Session, config: Config, base: Base, prepared: Prepared, key: str, shown: Phase
+) -> tuple[Evaluation, bool]:
     started = time.perf_counter()
     made: list[Evaluation] = []
 
     def ask() -> list[Prediction]:
-        made.append(_evaluate(config, base, prepared, "test", shown))
+        made.append(_evaluate(session.world, config, base, prepared, "test", shown))
         return made[0].predictions
 
     processor = processor_name(base.device)
     if base.device.type != "cpu":  # fused 4-bit kernels round otherwise than a product with unpacked weights
         processor += f", weights kept {base.kept}"
     cached = cache_key(key, double_quant=config.quantization.double_quant, processor=processor)
-    rows, known = base_predictions(Path(config.cache_dir).expanduser(), cached, ask)
+    rows = _known_or_asked(session.world, Path(config.cache_dir).expanduser(), cached, ask)
     if made:
         return made[0], False
     seconds = time.perf_counter() - started
-    return summarise(prepared.task, rows, seconds=seconds, resamples=config.eval.resamples, seed=config.seed), known
+    return summarise(prepared.task, rows, seconds=seconds, resamples=config.eval.resamples, seed=config.seed), True
+
+
+def _known_or_asked(world: World, cache_dir: Path, key: str, ask: Callable[[], list[Prediction]]) -> list[Prediction]:
+    """The base's answers: the first process alone looks on the disk, and all of them ask if they are not there."""
+
+    def ask_all() -> list[Prediction]:
+        world.from_first(lambda: True)  # what the others wait for below
+        return ask()
+
+    rows: list[Prediction] = []
+    if world.first:
+        rows, known = base_predictions(cache_dir, key, ask_all)
+        if known:
+            world.from_first(lambda: False)
+    elif world.from_first(lambda: True):
+        ask()
+    return world.from_first(lambda: rows)
 
 
 def score_validation(session: Session, config: Config, base: Base, prepared: Prepared) -> None:
@@ -87,7 +107,7 @@ def score_validation(session: Session, config: Config, base: Base, prepared: Pre
     if not prepared.data.examples["validation"]:
         return
     with session.phase("score validation", unit="answers") as shown:
-        result = _evaluate(config, base, prepared, "validation", shown)
+        result = _evaluate(session.world, config, base, prepared, "validation", shown)
     session.record.update("validation", {"adapted": {prepared.task.name: _plain(result.metrics)}})
 
 
@@ -124,18 +144,30 @@ def _trivial(prepared: Prepared, result: Evaluation) -> dict[str, Any]:
     return {metric: {"value": value, "low": None, "high": None} for metric, value in baselines.items()}
 
 
-def _evaluate(config: Config, base: Base, prepared: Prepared, split: Split, shown: Phase) -> Evaluation:
-    return evaluate(
-        base.model,
-        base.tokenizer,
-        prepared.renderer,
-        prepared.task,
-        prepared.data.examples[split],
-        batch_size=config.eval.batch_size,
-        resamples=config.eval.resamples,
-        seed=config.seed,
-        on_progress=shown,
-    )
+def _evaluate(world: World, config: Config, base: Base, prepared: Prepared, split: Split, shown: Phase) -> Evaluation:
+    """Score a split's items, each process its share of them."""
+
+    def ask(examples: Sequence[Example], resamples: int) -> Evaluation:
+        return evaluate(
+            base.model,
+            base.tokenizer,
+            prepared.renderer,
+            prepared.task,
+            examples,
+            batch_size=config.eval.batch_size,
+            resamples=resamples,
+            seed=config.seed,
+            on_progress=shown,
+        )
+
+    examples = prepared.data.examples[split]
+    if world.size == 1:
+        return ask(examples, config.eval.resamples)
+    started = time.perf_counter()
+    share = world.shared(examples)
+    rows = world.joined(ask(share, 2).predictions if share else [])  # with intervals that nobody reads
+    seconds = time.perf_counter() - started
+    return summarise(prepared.task, rows, seconds=seconds, resamples=config.eval.resamples, seed=config.seed)
 
 
 def _key(config: Config, base: Base, prepared: Prepared) -> str:

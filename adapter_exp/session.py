@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adapter_exp.config import Config
 from adapter_exp.errors import Cancelled, UserError
+from adapter_exp.parallel.world import ALONE, World
 from adapter_exp.report.progress import Phase, Progress
 from adapter_exp.report.terminal import make_console, print_notes, print_summary
 from adapter_exp.resume import locked
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 EndStatus = Literal["failed", "oom", "cancelled"]
 PROGRESS_FILE = "progress.json"
+# Within so long a launcher passes a signal on that the terminal has sent to all processes.
+_ECHO_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,11 @@ class InSweep:
 
 @dataclass(frozen=True)
 class Session:
-    """The surroundings of one run; made by ``open_session``."""
+    """The surroundings of one run; made by ``open_session``.
+
+    Attributes:
+        world: the processes that make this run together. Each has a session; only the first one's is seen by anybody.
+    """
 
     run_dir: Path
     record: RunRecord
@@ -50,6 +57,7 @@ class Session:
     phases: Phases
     progress: Progress
     console: Console
+    world: World = ALONE
 
     @contextmanager
     def phase(self, name: str, *, unit: str = "items") -> Iterator[Phase]:
@@ -64,7 +72,9 @@ class Session:
 
 
 @contextmanager
-def open_session(config: Config, run_dir: Path, in_sweep: InSweep | None = None) -> Iterator[Session]:
+def open_session(
+    config: Config, run_dir: Path, in_sweep: InSweep | None = None, *, world: World = ALONE
+) -> Iterator[Session]:
     """Open the record and MLflow around the block, and close both as it ended.
 
     Whatever ends the block is raised again, after the record says ``cancelled``, ``oom`` or ``failed`` with the
@@ -87,7 +97,7 @@ def open_session(config: Config, run_dir: Path, in_sweep: InSweep | None = None)
         if former is not None:  # a kill before MLflow is open must not lose it
             note_tracking(record, logged=False, run_id=former, reason="not opened")
         progress = Progress(console, status_file=None if in_sweep is None else run_dir / PROGRESS_FILE)
-        phases, cancellation = Phases(), Cancellation()
+        phases, cancellation = Phases(), Cancellation(echo_s=_ECHO_S if world.size > 1 else 0.0)
         with cancellation.listening(), _recorded_end(record, phases):
             shown = progress.phase("open MLflow") if config.tracking.kind == "mlflow" else contextlib.nullcontext()
             with phases.phase("open MLflow"), shown:
@@ -99,7 +109,8 @@ def open_session(config: Config, run_dir: Path, in_sweep: InSweep | None = None)
                     parent_run_id=None if in_sweep is None else in_sweep.parent_run_id,
                 )
             try:
-                yield Session(run_dir, record, tracker, cancellation, phases, progress, console)
+                with world.heeding():
+                    yield Session(run_dir, record, tracker, cancellation, phases, progress, console, world)
                 _close_well(record, phases, run_dir)
             except BaseException as error:
                 _close_badly(record, error)

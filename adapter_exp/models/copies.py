@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapter_exp.files import write_json_atomic
+from adapter_exp.models.saving import save_model
 from adapter_exp.models.weights import weights_sha256
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def has_room(cache_dir: Path, size_bytes: int) -> bool:
 
 def write_copy(model: PreTrainedModel, folder: Path) -> None:
     """Write the model and the identity of its weights into ``folder``, which exists and is empty."""
-    model.save_pretrained(folder)
+    save_model(model, folder)
     write_json_atomic(folder / _FACTS, {"weights_sha256": weights_sha256(model)})
 
 

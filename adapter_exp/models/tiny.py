@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from adapter_exp.models.saving import save_model
+
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -43,7 +45,7 @@ def write_tiny(folder: Path, *, seed: int = 0, chat: bool = True, pad_token: str
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(LlamaConfig(**(values | config)))
-    model.save_pretrained(folder)
+    save_model(model, folder)
     _tokenizer(chat=chat, pad_token=pad_token).save_pretrained(folder)
     return folder
 

@@ -16,6 +16,7 @@ from typing import Any
 from adapter_exp.errors import UserError
 from adapter_exp.models.cache import build_once, cached_sha256
 from adapter_exp.models.quiet import quiet_libraries
+from adapter_exp.models.saving import save_model
 from adapter_exp.models.specs import WheelModel
 
 # Part of every cache key: raise it when the same GGUF has to give other files.
@@ -133,7 +134,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     # Otherwise the saved folder would call itself quantised, and save_pretrained would refuse.
     del model.config.quantization_config
     model.hf_quantizer = None
-    model.save_pretrained(folder)
+    save_model(model, folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -60,6 +60,19 @@ def _refuse_lone_start(environment: Mapping[str, str]) -> None:
         )
 
 
+def refuse_sweep() -> None:
+    """Refuse a sweep in several processes of a launcher: its jobs would have to be divided, and each be shared.
+
+    Raises:
+        UserError: if this process is not alone.
+    """
+    if own_place().size > 1:
+        raise UserError(
+            "-m: a sweep's jobs run in one process each; start it without accelerate launch and choose hydra/launcher "
+            "(joblib, ray, submitit_slurm), or launch single runs."
+        )
+
+
 @contextmanager
 def helping(place: Place) -> Iterator[None]:
     """Let a process other than the first work in silence, in a folder that is thrown away; the first is left alone.

@@ -16,6 +16,7 @@ from adapter_exp.adapters.attached import Attached
 from adapter_exp.adapters.manifest import require_safetensors
 from adapter_exp.adapters.specs import FullSpec
 from adapter_exp.errors import UserError
+from adapter_exp.models.saving import save_model
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -60,7 +61,7 @@ class FullAttached(Attached):
 
     def write_weights(self, folder: Path) -> None:
         """See ``Attached.write_weights``; the folder can be opened as a transformers model."""
-        self.model.save_pretrained(folder)
+        save_model(self.model, folder)
 
     def load_weights(self, folder: Path) -> None:
         """See ``Attached.load_weights``."""
