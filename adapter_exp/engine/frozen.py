@@ -21,6 +21,8 @@ Row = Sequence[int]
 """Token ids of one example."""
 
 _FORMAT = 1
+# Of a model's configuration; Trainer changes the latter.
+_NOT_NUMBERS = ("_name_or_path", "use_cache")
 _PASS_TOKENS = 2048
 
 
@@ -128,7 +130,7 @@ class Freezer:
 
     def _space(self, layer: int, head: Row) -> str:
         # Equal weights compute otherwise under another configuration: a window, rotary frequencies, an epsilon.
-        config = {key: value for key, value in self.model.config.to_dict().items() if key != "_name_or_path"}
+        config = {key: value for key, value in self.model.config.to_dict().items() if key not in _NOT_NUMBERS}
         facts = [_FORMAT, self.weights_sha256, config, str(self.dtype), self.model.device.type, layer, list(head)]
         facts += [version("torch"), version("transformers")]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
