@@ -52,11 +52,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=16, help="training rows, where they do not grow (default 16)")
     options = parsed(parser)
     chosen = options.axes.split(",")
+    if unknown := set(chosen) - set(names):
+        parser.error(f"--axes: {', '.join(sorted(unknown))} is unknown; choose from {', '.join(names)}")
     cache = cache_folder()
     before = machine()
     found: dict[str, list[list[Measured]]] = {}
-    print("| grows | sizes | s | exponent of time | peak memory, GiB | exponent of memory |")
-    print("| --- | --- | --- | ---: | --- | ---: |")
+    if any(axis.name in chosen for axis in AXES):
+        print("| grows | sizes | s | exponent of time | peak memory, GiB | exponent of memory |")
+        print("| --- | --- | --- | ---: | --- | ---: |")
     for axis in AXES:
         if axis.name in chosen:
             points = axis.points[:2] if options.quick else axis.points
