@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from adapter_exp.errors import UserError
 from adapter_exp.files import conf_folder
 from adapter_exp.parallel.place import helping, own_place
+from adapter_exp.parallel.world import current_world, together
 from adapter_exp.resolvers import sweep_folder
 from adapter_exp.training.cancel import Cancellation
 
@@ -60,10 +61,8 @@ def _experiment(config: DictConfig) -> None:
         remove_unused(run_dir)
         raise
     from adapter_exp.experiment import run_experiment
-    from adapter_exp.parallel.world import together
 
-    with together(own_place()) as world:
-        run_experiment(parsed, run_dir, world=world)
+    run_experiment(parsed, run_dir, world=current_world())
 
 
 def main() -> None:
@@ -75,7 +74,11 @@ def main() -> None:
     except UserError as error:
         _end(error)
     with helping(place):
-        _run()
+        try:
+            with together(place):
+                _run()
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever ended it is told in one line
+            _end(error)
 
 
 def _run() -> NoReturn:
@@ -118,21 +121,21 @@ def _end(error: BaseException) -> NoReturn:
     from adapter_exp.hydra_faults import hydra_faults, is_hydra_fault
 
     if isinstance(error, UserError):
-        _stop(error.faults, EXIT_USER_ERROR)
+        _stop(error.faults, EXIT_USER_ERROR, error)
     if isinstance(error, Cancelled | KeyboardInterrupt):
         print("cancelled", file=sys.stderr)  # noqa: T201 - the terminal is the interface
-        sys.exit(EXIT_CANCELLED)
+        raise SystemExit(EXIT_CANCELLED) from error
     if is_hydra_fault(error):
-        _stop(hydra_faults(error, sys.argv[1:]), EXIT_USER_ERROR)
+        _stop(hydra_faults(error, sys.argv[1:]), EXIT_USER_ERROR, error)
     if isinstance(error, OSError) and (told := unwritable(error)):
-        _stop([told], EXIT_USER_ERROR)
-    _stop(f"{type(error).__name__}: {error}".splitlines(), EXIT_FAILED)
+        _stop([told], EXIT_USER_ERROR, error)
+    _stop(f"{type(error).__name__}: {error}".splitlines(), EXIT_FAILED, error)
 
 
-def _stop(lines: Sequence[str], code: int) -> NoReturn:
+def _stop(lines: Sequence[str], code: int, error: BaseException) -> NoReturn:
     for line in lines:
         print(f"error: {line}", file=sys.stderr)  # noqa: T201 - the terminal is the interface
-    sys.exit(code)
+    raise SystemExit(code) from error  # its cause is what other processes of this run are told
 
 
 if __name__ == "__main__":

@@ -13,9 +13,11 @@ import torch
 from adapter_exp.adapters import Attached, attach
 from adapter_exp.adapters.specs import AdapterSpec, LoraSpec
 from adapter_exp.data.rendering import TrainingRow
+from adapter_exp.parallel.world import ALONE, World
 from adapter_exp.training.batches import Collate, Collator
 from adapter_exp.training.cancel import Cancellation
 from adapter_exp.training.flow import StepReport
+from adapter_exp.training.memory import MemoryPlan
 from adapter_exp.training.specs import TrainerConfig
 from adapter_exp.training.train import TrainingResult, train
 
@@ -82,6 +84,8 @@ def run(
     fused: bool = False,
     prepare: Callable[[Attached], None] = lambda attached: None,
     on_step: Callable[[StepReport], None] = lambda report: None,
+    on_memory: Callable[[MemoryPlan], None] | None = None,
+    world: World = ALONE,
 ) -> Trained:
     """Attach, train and detach; what ended training early is raised after the adapter is off again."""
     torch.manual_seed(seed)
@@ -107,6 +111,8 @@ def run(
             save_adapter=lambda folder: attached.save(folder, base=BASE),
             cancellation=cancellation or Cancellation(),
             on_step=report,
+            on_memory=on_memory,
+            world=world,
             fused=fused,
         )
         weights = {name: value.detach().clone() for name, value in attached.parameters().items()}

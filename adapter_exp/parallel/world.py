@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -156,18 +159,29 @@ class World:
         """Tell the others why this process ends, unless one ended before, and wait until they have ended too."""
         import torch
 
+        if threading.current_thread() is threading.main_thread():
+            # A launcher ends the others when it sees one exit; this one is about to, with the right code.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         mine = f"ended {self.rank}"
         with contextlib.suppress(RuntimeError):
             self._store.compare_set(_CAUSE, "", _written(error, self.rank))
             self._store.set(mine, "")
         with contextlib.suppress(RuntimeError):
-            torch.distributed.destroy_process_group()  # closes the connections that the others wait on
+            torch.distributed.destroy_process_group()
+            gc.collect()  # closes the connections that the others wait on
         with contextlib.suppress(RuntimeError):
             self._store.wait([f"ended {rank}" for rank in range(self.size)], timedelta(seconds=ENDING_S))
 
 
 ALONE = World(Place())
 """One process, as most runs have it."""
+
+_current = ALONE
+
+
+def current_world() -> World:
+    """The processes that this one is connected with, see ``together``."""
+    return _current
 
 
 @contextmanager
@@ -177,6 +191,7 @@ def together(place: Place) -> Iterator[World]:
     Raises:
         UserError: if there are more processes on this machine than GPUs.
     """
+    global _current
     if place.size == 1:
         yield ALONE
         return
@@ -185,20 +200,27 @@ def together(place: Place) -> Iterator[World]:
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
-    _take_device(place)
     store, rank, size = next(iter(rendezvous("env://")))
     # Objects and counts go over the CPU, tensors of a GPU from GPU to GPU.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     group = PrefixStore("group", store)
     distributed.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=PATIENCE)
     world = World(place, PrefixStore("run", store))
+    _current = world
     try:
+        _take_device(place)
         with world.heeding():
-            yield world
+            try:
+                yield world
+            except SystemExit as end:
+                if end.code:
+                    raise
             world.meet()
     except BaseException as error:
-        world.tell_end(error)
+        world.tell_end((isinstance(error, SystemExit) and error.__cause__) or error)
         raise
+    finally:
+        _current = ALONE
     distributed.destroy_process_group()
 
 
