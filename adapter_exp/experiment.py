@@ -6,6 +6,7 @@ data -> base -> score the base -> attach -> train -> score the same items again 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from adapter_exp.adapters import Attached, attach, load, read_manifest, refuse_other_base
@@ -22,6 +23,7 @@ from adapter_exp.recording import (
     read_items,
     record_adapter,
     record_inputs,
+    record_memory,
     record_training,
     recorded_losses,
     show_example,
@@ -156,6 +158,7 @@ def _train(session: Session, config: Config, base: Base, attached: Attached, pre
             save_adapter=save,
             cancellation=session.cancellation,
             on_step=on_step,
+            on_memory=partial(record_memory, session),
             world=session.world,
             fused=config.speed.fused,
         )

@@ -26,6 +26,7 @@ from adapter_exp.tracking.resources import device_name
 
 if TYPE_CHECKING:
     from adapter_exp.training.flow import StepReport
+    from adapter_exp.training.memory import MemoryPlan
     from adapter_exp.training.train import TrainingResult
 
 
@@ -68,6 +69,15 @@ def show_example(session: Session, prepared: Prepared) -> None:
 def record_adapter(session: Session, attached: Attached) -> None:
     """Record the adapter's size."""
     session.record.update("model", {"trainable_parameters": attached.trainable_parameters()})
+
+
+def record_memory(session: Session, plan: MemoryPlan) -> None:
+    """Record what training is predicted to hold at its peak, and show it."""
+    parts = {name: getattr(plan, name) for name in ("weights", "activations", "optimizer", "other")}
+    session.record.update(
+        "training", {"predicted_peak_bytes": plan.peak_bytes, "predicted_bytes": parts, "pieces": plan.pieces}
+    )
+    session.note(*plan.notes())
 
 
 @contextmanager

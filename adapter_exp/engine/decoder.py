@@ -7,7 +7,7 @@ in the config, and the layers outside the wanted range, which let the hidden sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -87,17 +87,25 @@ def _attention(model: Any, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _only_layers(decoder: Any, first: int, last: int | None) -> Iterator[None]:
+def without_layers(decoder: Any, numbers: Iterable[int]) -> Iterator[None]:
+    """Let hidden states pass through the layers ``numbers`` as they are."""
     layers = decoder.layers._modules  # a ModuleList cannot be sliced in place; names stay, as hooks and PEFT need them
-    end = len(layers) if last is None else last
-    taken = {name: layer for name, layer in layers.items() if not first <= int(name) < end}
-    norm = decoder.norm
-    for name in taken:
-        layers[name] = _THROUGH
-    if last is not None:
-        decoder.norm = _THROUGH
+    taken = {str(number): layers[str(number)] for number in numbers}
+    layers.update(dict.fromkeys(taken, _THROUGH))
     try:
         yield
     finally:
         layers.update(taken)
+
+
+@contextmanager
+def _only_layers(decoder: Any, first: int, last: int | None) -> Iterator[None]:
+    end = len(decoder.layers) if last is None else last
+    norm = decoder.norm
+    if last is not None:
+        decoder.norm = _THROUGH
+    try:
+        with without_layers(decoder, [n for n in range(len(decoder.layers)) if not first <= n < end]):
+            yield
+    finally:
         decoder.norm = norm

@@ -70,8 +70,7 @@ def reset_peaks() -> bool:
     Returns:
         Whether the process's peak begins anew; only Linux can do that, and only where ``/proc`` may be written.
     """
-    gc.collect()
-    _give_back_free_memory()
+    give_back_free_memory()
     reset_peak_device()
     try:
         CLEAR_FILE.write_text(CLEAR_PEAK, encoding="ascii")
@@ -88,8 +87,9 @@ def reset_peak_device() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def _give_back_free_memory() -> None:
+def give_back_free_memory() -> None:
     """Hand what the C library keeps of freed memory to the kernel; otherwise the last run's heap is the next one's."""
+    gc.collect()
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # C libraries other than glibc have no malloc_trim
             ctypes.CDLL(None).malloc_trim(0)

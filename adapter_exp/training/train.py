@@ -27,6 +27,7 @@ from adapter_exp.training.best import load_best
 from adapter_exp.training.cancel import Cancellation
 from adapter_exp.training.checkpoints import FOLDER, refuse_other_processes, refuse_other_rows, rows_sha256
 from adapter_exp.training.flow import Flow, StepReport, best_index, validation_losses
+from adapter_exp.training.memory import MemoryPlan, plan_memory
 from adapter_exp.training.specs import TrainerConfig
 from adapter_exp.training.trainer import AdapterTrainer
 
@@ -79,6 +80,7 @@ def train(
     save_adapter: Callable[[Path], None],
     cancellation: Cancellation,
     on_step: Callable[[StepReport], None],
+    on_memory: Callable[[MemoryPlan], None] | None = None,
     world: World = ALONE,
     fused: bool = False,
 ) -> TrainingResult:
@@ -91,12 +93,14 @@ def train(
         resume_from: a verified checkpoint: weights, optimiser, schedule, random states and data position are restored
             from it.
         save_adapter: writes the adapter in its own format into a folder; checkpoints hold one.
+        on_memory: gets the predicted peak before the first step; None: nothing is predicted, no batch is split.
         fused: LoRA, norms, loss and optimiser with fewer passes over memory (``engine.fused``, ``engine.head``).
         world: the processes that train together, each on ``settings.batch_size`` rows at a time; only the first one
             writes checkpoints, and all end with the same weights.
 
     Raises:
         Cancelled: after a checkpoint was saved, when a stop was requested.
+        UserError: if not even one row fits in memory.
         TrainingDiverged: when the loss is no longer finite.
     """
     keep_best = settings.load_best and len(validation_rows) > 0
@@ -137,6 +141,10 @@ def train(
         with cancellation.deferred(), _left_as_found(attached.model), use_fused:
             if settings.activation_checkpointing:
                 checkpoint_activations(attached)
+            if on_memory is not None:
+                plan, splitting = plan_memory(trainer, settings, _batches(trainer, settings, trainer.args.max_steps))
+                trainer.collate_by(splitting)
+                on_memory(plan)
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     if cancellation.requested or trainer.stopping():
         raise Cancelled(f"training saved at step {trainer.state.global_step}")

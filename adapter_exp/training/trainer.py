@@ -26,6 +26,7 @@ from adapter_exp.training.cancel import Cancellation
 from adapter_exp.training.checkpoints import ROWS, publish, rows_sha256
 from adapter_exp.training.flow import out_of_patience, validation_losses
 from adapter_exp.training.loss import answer_loss_sum
+from adapter_exp.training.splitting import pieces_of
 
 
 class AdapterTrainer(Trainer):
@@ -115,6 +116,10 @@ class AdapterTrainer(Trainer):
         """Whether training is to end after the current step; the same in all processes."""
         return self._stop_agreed if self.world.size > 1 else self.cancellation.requested
 
+    def collate_by(self, collate: Collate) -> None:
+        """Make the batches of training and validation by ``collate`` from now on."""
+        self.collate = self.data_collator.collate = collate
+
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
@@ -124,14 +129,22 @@ class AdapterTrainer(Trainer):
             the loss, times the number of processes: transformers logs the mean over them.
         """
         if self.world.size == 1:
-            alone: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
-            return alone
+            return self._run_pieces(model, inputs, num_items_in_batch)
         loss = torch.zeros((), device=self.args.device)
         if len(inputs) > 1:  # else no row of this batch is ours
-            loss = super().training_step(model, inputs, num_items_in_batch)
+            loss = self._run_pieces(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:
             self._sum_gradients()
         return loss * self.world.size
+
+    def _run_pieces(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """Forward and backward of a batch, piece by piece where it was split; the loss is their sum."""
+        loss = torch.zeros((), device=self.args.device)
+        for piece in pieces_of(inputs):
+            loss = loss + super().training_step(model, piece, num_items_in_batch)
+        return loss
 
     def _sum_gradients(self) -> None:
         """A process without a row in the whole step has no gradients; all have zeros then where others have none."""
@@ -174,10 +187,11 @@ class AdapterTrainer(Trainer):
         self.model.eval()
         for start in self.world.shared(range(0, len(rows), size)):
             batch = send_to_device(self.collate(rows[start : start + size]), self.args.device, non_blocking=True)
-            with self.compute_loss_context_manager():
-                loss, count = answer_loss_sum(self.attached.model, batch, **self.loss_options)
-            total += float(loss)
-            tokens += int(count)
+            for piece in pieces_of(batch):
+                with self.compute_loss_context_manager():
+                    loss, count = answer_loss_sum(self.attached.model, piece, **self.loss_options)
+                total += float(loss)
+                tokens += int(count)
         self.model.train(was_training)
         loss_sum, answers = self.world.sum(total, tokens)
         return loss_sum / max(answers, 1)
