@@ -16,6 +16,7 @@ from adapter_exp.adapters.specs import AdapterSpec
 from adapter_exp.config_faults import faults_of, nearest
 from adapter_exp.engine.specs import SpeedConfig
 from adapter_exp.errors import UserError
+from adapter_exp.evaluation.specs import BatchSize
 from adapter_exp.models.specs import ModelConfig, QuantizationConfig
 from adapter_exp.tasks.config import TaskConfig
 from adapter_exp.tasks.metrics import metric_names
@@ -55,7 +56,7 @@ class EvalConfig(_Section):
         special: tasks the adapter should gain on; None: the trained task.
         general: tasks that show what it forgot; None: terra, or nerus when terra is trained.
         tasks: settings of tasks other than the trained one, by name.
-        batch_size: prompts per generation batch.
+        batch_size: most rows computed together; ``auto``: as many as pay and fit into memory.
         validation: score the adapted model on the trained task's validation split too.
         resamples: bootstrap draws of every interval.
         objective: ``task/metric`` on validation that a sweep searches by; None: the trained task's primary metric.
@@ -64,7 +65,7 @@ class EvalConfig(_Section):
     special: tuple[TaskName, ...] | None = None
     general: tuple[TaskName, ...] | None = None
     tasks: dict[str, AnyTaskConfig] = Field(default_factory=dict)
-    batch_size: Annotated[int, Field(strict=True, ge=1)] = 32
+    batch_size: BatchSize = "auto"
     validation: bool = True
     resamples: Annotated[int, Field(strict=True, ge=100, le=100_000)] = 2000
     objective: Annotated[str, Field(pattern=r"^\w+/\w+$")] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,9 @@ def _keep(session: Session, label: str, name: str, results: Mapping[str, Evaluat
     folder = session.run_dir / PREDICTIONS_FOLDER
     folder.mkdir(exist_ok=True)
     write_predictions(folder / f"{name}.{label}.jsonl", results[name].predictions)
-    session.record.update("evaluation", {label: {task: _plain(result.metrics) for task, result in results.items()}})
+    metrics = {task: _plain(result.metrics) for task, result in results.items()}
+    batch_sizes = {task: result.batch_size for task, result in results.items()}
+    session.record.update("evaluation", {label: metrics, f"{label}_batch_size": batch_sizes})
 
 
 def _base_scores(
@@ -155,6 +158,7 @@ def _evaluate(world: World, config: Config, base: Base, prepared: Prepared, spli
             prepared.task,
             examples,
             batch_size=config.eval.batch_size,
+            speed=config.speed,
             resamples=resamples,
             seed=config.seed,
             on_progress=shown,
@@ -165,9 +169,11 @@ def _evaluate(world: World, config: Config, base: Base, prepared: Prepared, spli
         return ask(examples, config.eval.resamples)
     started = time.perf_counter()
     share = world.shared(examples)
-    rows = world.joined(ask(share, 2).predictions if share else [])  # with intervals that nobody reads
+    own = ask(share, 2) if share else None  # with intervals that nobody reads
+    rows = world.joined(own.predictions if own else [])
     seconds = time.perf_counter() - started
-    return summarise(prepared.task, rows, seconds=seconds, resamples=config.eval.resamples, seed=config.seed)
+    whole = summarise(prepared.task, rows, seconds=seconds, resamples=config.eval.resamples, seed=config.seed)
+    return replace(whole, batch_size=own.batch_size if own else None)
 
 
 def _key(config: Config, base: Base, prepared: Prepared) -> str:
@@ -181,6 +187,7 @@ def _key(config: Config, base: Base, prepared: Prepared) -> str:
         device=base.device.type,
         decoding=None,
         batch_size=config.eval.batch_size,
+        speed=config.speed,
     )
 
 

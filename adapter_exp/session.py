@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adapter_exp.config import Config
 from adapter_exp.errors import Cancelled, UserError
+from adapter_exp.evaluation.batch_size import out_of_memory
 from adapter_exp.parallel.world import ALONE, World
 from adapter_exp.report.progress import Phase, Progress
 from adapter_exp.report.terminal import make_console, print_notes, print_summary
@@ -171,8 +172,6 @@ def end_status(error: BaseException) -> EndStatus:
     """How a record tells what ended its run."""
     if isinstance(error, Cancelled | KeyboardInterrupt):
         return "cancelled"
-    # torch's own class exists on CPU builds too; its CPU allocator raises RuntimeError with this text instead.
-    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if out_of_memory or "can't allocate memory" in str(error):
+    if out_of_memory(error):
         return "oom"
     return "failed"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adapter_exp.engine.specs import SpeedConfig
+from adapter_exp.evaluation.batch_size import halved_when_full, rows_for_scoring
 from adapter_exp.evaluation.batching import (
     EVERY_SAVING,
     NotFiniteError,
@@ -19,6 +20,7 @@ from adapter_exp.evaluation.batching import (
     padding_id,
     refuse_empty,
 )
+from adapter_exp.evaluation.specs import BatchSize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -31,11 +33,18 @@ _PASS_TOKENS = 2048
 
 @dataclass(frozen=True)
 class Scored:
-    """One continuation after its prompt: ``logprob`` in nats over ``tokens``, ``milliseconds`` of its batch's time."""
+    """One continuation after its prompt.
+
+    Attributes:
+        logprob: in nats over ``tokens``.
+        milliseconds: its share of its pass's time.
+        batch_size: most rows in its pass.
+    """
 
     logprob: float
     tokens: int
     milliseconds: float
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ def score_continuations(
     prompts: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[Sequence[int]]],
     *,
-    batch_size: int,
+    batch_size: BatchSize,
     speed: SpeedConfig = EVERY_SAVING,
     on_progress: Progress | None = None,
 ) -> list[tuple[float, ...]]:
@@ -69,7 +78,8 @@ def score_continuations(
     Args:
         prompts: token ids, one list per item.
         continuations: token ids of each item's answers, the end token included.
-        batch_size: most rows (prompt and one continuation) in one forward pass; in fp32 it changes only the speed.
+        batch_size: most rows (prompt and one continuation) in one forward pass; ``auto``: as many as pay and fit.
+            Halved when memory runs out. In fp32 it changes only the speed.
         speed: its savings run each prompt once for all of its continuations, and what all prompts begin with once
             a pass.
 
@@ -87,38 +97,48 @@ def score_rows(
     tokenizer: PreTrainedTokenizerFast,
     rows: Sequence[tuple[Sequence[int], Sequence[int]]],
     *,
-    batch_size: int,
+    batch_size: BatchSize,
     speed: SpeedConfig = EVERY_SAVING,
     on_progress: Progress | None = None,
 ) -> list[Scored]:
     """Score (prompt, continuation) pairs in one list; see ``score_continuations``."""
+    if not rows:
+        return []
     refuse_empty([ids for row in rows for ids in row])
     scored: dict[int, Scored] = {}
-    passes = (
-        _packed_passes(model, rows, batch_size, speed)
-        if packs(model, speed)
-        else _plain_passes(model, rows, batch_size, padding_id(tokenizer))
-    )
-    with evaluation_mode(model):
+
+    def attempt(most: int) -> None:
+        waiting = {k: row for k, row in enumerate(rows) if k not in scored}
+        packed = packs(model, speed)
+        passes = (
+            _packed_passes(model, waiting, most, speed)
+            if packed
+            else _plain_passes(model, waiting, most, padding_id(tokenizer))
+        )
         started = time.perf_counter()
         for logprobs in passes:
-            if not all(map(math.isfinite, logprobs.values())):
-                raise NotFiniteError(
-                    "a log-likelihood is not finite: the model's weights or activations are not finite"
-                )
             now = time.perf_counter()
             ms_per_token = 1000 * (now - started) / sum(len(rows[k][1]) for k in logprobs)
             for k, logprob in logprobs.items():
                 tokens = len(rows[k][1])
-                scored[k] = Scored(logprob, tokens, ms_per_token * tokens)
+                scored[k] = Scored(_finite(logprob), tokens, ms_per_token * tokens, most)
             started = now
             if on_progress is not None:
                 on_progress(len(scored), len(rows))
+
+    with evaluation_mode(model):
+        halved_when_full(rows_for_scoring(model, rows, batch_size), attempt)
     return [scored[k] for k in range(len(rows))]
 
 
+def _finite(logprob: float) -> float:
+    if not math.isfinite(logprob):
+        raise NotFiniteError("a log-likelihood is not finite: the model's weights or activations are not finite")
+    return logprob
+
+
 def _packed_passes(
-    model: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int, speed: SpeedConfig
+    model: Any, rows: Mapping[int, tuple[Sequence[int], Sequence[int]]], batch_size: int, speed: SpeedConfig
 ) -> Iterator[dict[int, float]]:
     """Log-probabilities by row, pass by pass; rows of one prompt share it in one pass."""
     from adapter_exp.engine.branches import Branching, branch_logprobs
@@ -137,11 +157,11 @@ def _packed_passes(
         yield dict(zip(indices, (one for group in sums for one in group), strict=True))
 
 
-def _items(rows: Sequence[tuple[Sequence[int], Sequence[int]]], most: int) -> list[_Item]:
+def _items(rows: Mapping[int, tuple[Sequence[int], Sequence[int]]], most: int) -> list[_Item]:
     """Rows of one prompt together, at most so many."""
     items: list[_Item] = []
     unfilled: dict[tuple[int, ...], _Item] = {}
-    for index, (prompt, answer) in enumerate(rows):
+    for index, (prompt, answer) in rows.items():
         item = unfilled.get(tuple(prompt))
         if item is None or len(item.indices) == most:
             item = unfilled[tuple(prompt)] = _Item(tuple(prompt))
@@ -167,10 +187,10 @@ def _item_batches(items: Sequence[_Item], prefix: int, batch_size: int) -> Itera
 
 
 def _plain_passes(
-    model: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int, pad_id: int
+    model: Any, rows: Mapping[int, tuple[Sequence[int], Sequence[int]]], batch_size: int, pad_id: int
 ) -> Iterator[dict[int, float]]:
     """The reference: each prompt as often as it has continuations, padded to the longest row of a pass."""
-    waiting = [_Row(k, [*prompt, *answer], len(answer)) for k, (prompt, answer) in enumerate(rows)]
+    waiting = [_Row(k, [*prompt, *answer], len(answer)) for k, (prompt, answer) in rows.items()]
     waiting.sort(key=lambda row: -len(row.ids))  # the largest first: no late out-of-memory
     for batch in _batches(waiting, batch_size, model.config.get_text_config().vocab_size):
         logprobs = _logprobs(model, batch, pad_id)

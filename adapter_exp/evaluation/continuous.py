@@ -34,18 +34,18 @@ class _Row:
 def answer_packed(
     questions: Questions, order: Sequence[int], batch_size: int, speed: SpeedConfig
 ) -> Iterator[list[Finished]]:
-    """Answer the prompts ``order`` (numbers in ``questions.prompts``), at most ``batch_size`` at a time.
+    """Answer the prompts ``order`` (numbers in ``questions.prompts``, at least one), at most ``batch_size`` at a time.
 
     Yields:
         the answers that a pass finished.
     """
     waiting = deque(order)
     prefix = _prefix([questions.prompts[row] for row in order], speed)
-    longest = max((len(questions.prompts[row]) for row in order), default=0)
+    longest = max(len(questions.prompts[row]) for row in order)
     rows = min(batch_size, len(order))
     batch = AnswerBatch(
         questions.model,
-        questions.prompts[order[0]][:prefix] if order else (),
+        questions.prompts[order[0]][:prefix],
         rows=rows,
         capacity=longest - prefix + questions.decoding.max_new_tokens,
     )

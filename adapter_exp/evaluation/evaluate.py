@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,11 @@ from adapter_exp.data.fingerprint import item_hash
 from adapter_exp.engine.specs import SpeedConfig
 from adapter_exp.errors import UserError
 from adapter_exp.evaluation.batching import EVERY_SAVING, Progress
-from adapter_exp.evaluation.choices import score_rows
+from adapter_exp.evaluation.choices import Scored, score_rows
 from adapter_exp.evaluation.decoding import Decoding
 from adapter_exp.evaluation.generation import Generated, generate
 from adapter_exp.evaluation.predictions import Prediction
+from adapter_exp.evaluation.specs import BatchSize
 from adapter_exp.evaluation.statistics import Interval, metric_intervals
 from adapter_exp.tasks.protocol import Answer, Choose, Example, Generate, Outcome, Task
 
@@ -44,6 +45,7 @@ class Evaluation:
         seconds: wall time of asking and judging, without the bootstrap.
         generated_tokens: over all items.
         unparsed: items whose answer could not be read.
+        batch_size: most rows computed together, after any halving; None where nothing was asked.
     """
 
     predictions: list[Prediction]
@@ -51,6 +53,7 @@ class Evaluation:
     seconds: float
     generated_tokens: int
     unparsed: int
+    batch_size: int | None = field(default=None, compare=False)
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -70,7 +73,7 @@ def evaluate(
     task: Task,
     examples: Sequence[Example],
     *,
-    batch_size: int,
+    batch_size: BatchSize,
     speed: SpeedConfig = EVERY_SAVING,
     decoding: Decoding | None = None,
     resamples: int = RESAMPLES,
@@ -80,6 +83,7 @@ def evaluate(
     """Ask ``model`` all requests of ``task`` about ``examples``, in batches across items, and judge the answers.
 
     Args:
+        batch_size: most rows computed together; ``auto``: as many as pay and fit.
         speed: which savings are used; in fp32 they change no answer.
         decoding: how answers are generated; None is greedy with the task's stop strings and length.
         resamples, seed: of the bootstrap.
@@ -98,7 +102,10 @@ def evaluate(
         _judge(task, renderer, example, [answers[item, number] for number in range(len(task.requests(example)))])
         for item, example in enumerate(examples)
     ]
-    return summarise(task, rows, seconds=time.perf_counter() - started, resamples=resamples, seed=seed)
+    seconds = time.perf_counter() - started
+    return replace(
+        summarise(task, rows, seconds=seconds, resamples=resamples, seed=seed), batch_size=asker.smallest_batch
+    )
 
 
 def summarise(
@@ -130,11 +137,12 @@ class _Asker:
         tokenizer: Any,
         renderer: Renderer,
         decoding: Decoding,
-        batch_size: int,
+        batch_size: BatchSize,
         speed: SpeedConfig,
     ) -> None:
         self.model, self.tokenizer, self.renderer = model, tokenizer, renderer
         self.decoding, self.batch_size, self.speed = decoding, batch_size, speed
+        self.smallest_batch: int | None = None
 
     def ask(self, task: Task, examples: Sequence[Example], on_progress: Progress | None) -> dict[Slot, Answer]:
         """Answers to every request of every example."""
@@ -173,6 +181,7 @@ class _Asker:
             speed=self.speed,
             on_progress=on_progress,
         )
+        self._note_batches(texts)
         grouped: dict[Slot, list[Generated]] = {}
         for (slot, _), text in zip(asked, texts, strict=True):
             grouped.setdefault(slot, []).append(text)
@@ -198,6 +207,7 @@ class _Asker:
             speed=self.speed,
             on_progress=on_progress,
         )
+        self._note_batches(scores)
         for (slot, _), one in zip(asked, scores, strict=True):
             before = answers.get(slot, Answer())
             answers[slot] = Answer(
@@ -206,6 +216,10 @@ class _Asker:
                 milliseconds=before.milliseconds + one.milliseconds,
             )
         return answers
+
+    def _note_batches(self, done: Sequence[Generated | Scored]) -> None:
+        sizes = [one.batch_size for one in done] + ([] if self.smallest_batch is None else [self.smallest_batch])
+        self.smallest_batch = min(sizes, default=None)
 
 
 def _shifted(on_progress: Progress | None, before: int, total: int) -> Callable[[int, int], None] | None:
@@ -251,13 +265,14 @@ def evaluation_key(
     compute_dtype: str,
     device: str,
     decoding: Decoding | None,
-    batch_size: int,
+    batch_size: BatchSize,
+    speed: SpeedConfig = EVERY_SAVING,
 ) -> str:
     """SHA-256 over everything that can change a base model's scores on ``examples``.
 
-    Two evaluations with equal keys are of the same base, items, texts, token ids and settings. The batch size counts
-    only where it can change a score: not in float32. LLM.int8 computes in float16 and finds outlier columns over the
-    whole batch (Dettmers et al. 2022, sec. 3.2), so there it counts always.
+    Two evaluations with equal keys are of the same base, items, texts, token ids and settings. The batch size and the
+    savings count only where they can change a score: not in float32. LLM.int8 computes in float16 and finds outlier
+    columns over the whole batch (Dettmers et al. 2022, sec. 3.2), so there they count always.
 
     Args:
         compute_dtype: ``float32``, ``bfloat16`` or ``float16``, with or without ``torch.`` before it.
@@ -271,7 +286,7 @@ def evaluation_key(
         "quantization": quantization,
         "dtype": dtype,
         "device": device.partition(":")[0],
-        "batch_size": None if batch_free else batch_size,
+        "batch_size": None if batch_free else [batch_size, speed.model_dump(mode="json", exclude={"cache_gb"})],
         "task": [task.name, task.version, task.system, list(task.stop), task.max_new_tokens],
         "decoding": asdict(decoding or default_decoding(task)),
         "chat": renderer.chat,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapter_exp.engine.specs import SpeedConfig
+from adapter_exp.evaluation.batch_size import halved_when_full, rows_for_generation
 from adapter_exp.evaluation.batching import (
     EVERY_SAVING,
     Progress,
@@ -18,6 +19,7 @@ from adapter_exp.evaluation.batching import (
     refuse_empty,
 )
 from adapter_exp.evaluation.decoding import Decoding, Ending, Picker, row_seeds
+from adapter_exp.evaluation.specs import BatchSize
 
 if TYPE_CHECKING:
     import torch
@@ -32,11 +34,13 @@ class Generated:
         text: without special tokens, cut before the first stop string.
         new_tokens: tokens that the model produced for it, the end token included.
         milliseconds: its share of the time of the passes that it took part in.
+        batch_size: most rows that were answered at a time with it.
     """
 
     text: str
     new_tokens: int
     milliseconds: float
+    batch_size: int
 
 
 def generate(
@@ -46,7 +50,7 @@ def generate(
     decoding: Decoding,
     *,
     end_ids: Collection[int],
-    batch_size: int,
+    batch_size: BatchSize,
     speed: SpeedConfig = EVERY_SAVING,
     on_progress: Progress | None = None,
 ) -> list[Generated]:
@@ -54,7 +58,8 @@ def generate(
 
     Args:
         end_ids: any of these tokens ends an answer.
-        batch_size: rows decoded together. In fp32 it changes the speed and nothing else, sampled texts included.
+        batch_size: most rows answered at a time; ``auto``: as many as pay and fit. Halved when memory runs out. In
+            fp32 it changes the speed and nothing else, sampled texts included.
         speed: its savings compute what all prompts begin with once, pad nothing, and let a waiting prompt take the
             place of a finished one.
 
@@ -62,23 +67,24 @@ def generate(
         ValueError: for a prompt without tokens.
         NotFiniteError: when the logits hold NaN.
     """
+    if not prompts:
+        return []
     refuse_empty(prompts)
     questions = Questions(model, prompts, decoding, Ending(tokenizer, decoding.stop, end_ids))
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # the largest first: no late out-of-memory
     answers: dict[int, Generated] = {}
-    with evaluation_mode(model):
-        if packs(model, speed):
-            from adapter_exp.evaluation.continuous import answer_packed
 
-            finished = answer_packed(questions, order, batch_size, speed)
-        else:
-            finished = _answer_padded(questions, order, batch_size, padding_id(tokenizer))
-        for some in finished:
-            answers |= {
-                one.row: Generated(questions.ending.text(one.tokens), len(one.tokens), one.milliseconds) for one in some
-            }
+    def attempt(rows: int) -> None:
+        waiting = [row for row in order if row not in answers]
+        for some in _answer(questions, waiting, rows, speed, padding_id(tokenizer)):
+            for one in some:
+                text = questions.ending.text(one.tokens)
+                answers[one.row] = Generated(text, len(one.tokens), one.milliseconds, rows)
             if on_progress is not None:
                 on_progress(len(answers), len(prompts))
+
+    with evaluation_mode(model):
+        halved_when_full(rows_for_generation(model, prompts, decoding.max_new_tokens, batch_size), attempt)
     return [answers[row] for row in range(len(prompts))]
 
 
@@ -107,6 +113,16 @@ class Finished:
     row: int
     tokens: list[int]
     milliseconds: float
+
+
+def _answer(
+    questions: Questions, order: Sequence[int], batch_size: int, speed: SpeedConfig, pad_id: int
+) -> Iterator[list[Finished]]:
+    if not packs(questions.model, speed):
+        return _answer_padded(questions, order, batch_size, pad_id)
+    from adapter_exp.evaluation.continuous import answer_packed
+
+    return answer_packed(questions, order, batch_size, speed)
 
 
 def _answer_padded(
