@@ -175,11 +175,11 @@ class Residual(NamedTuple):
     along: float
 
 
-def residual(one: Sequence[Tensor], right: Sequence[Tensor]) -> Residual:
+def residual(one: Sequence[Tensor], right: Sequence[Tensor], *, norm_at_least: float = 0.0) -> Residual:
     """``one`` minus ``right``, all their tensors as one vector."""
     flat = torch.cat([tensor.flatten().double() for tensor in right])
     difference = torch.cat([tensor.flatten().double() for tensor in one]) - flat
-    norm = float(flat.norm())
+    norm = max(float(flat.norm()), norm_at_least)
     return Residual(
         float(difference.norm()) / norm,
         float(difference.mean()) * math.sqrt(len(flat)) / norm,
@@ -187,19 +187,24 @@ def residual(one: Sequence[Tensor], right: Sequence[Tensor]) -> Residual:
     )
 
 
-def faults(one: Step, plain: Step) -> list[str]:
+def faults(one: Step, plain: Step, *, smallest: float = 0.0) -> list[str]:
     """Where ``one`` is not the plain step.
 
     Losses are to be equal to 1e-6 and the gradient of each parameter to 1e-5, both relative. What is left is
     rounding: it leans neither to one side nor to longer or shorter gradients.
+
+    Args:
+        smallest: a parameter's gradient counts as no smaller than this share of the whole gradient. Some vanish but
+            for rounding: those of queries that see one key.
     """
     found = []
     if not abs(one.loss - plain.loss) <= LOSS_TOLERANCE * abs(plain.loss):
         found.append(f"loss {one.loss} instead of {plain.loss}")
     assert one.gradients.keys() == plain.gradients.keys()
     names = list(plain.gradients)
+    least = smallest * math.sqrt(sum(float(value.norm()) ** 2 for value in plain.gradients.values()))
     for name in names:
-        left = residual([one.gradients[name]], [plain.gradients[name]])
+        left = residual([one.gradients[name]], [plain.gradients[name]], norm_at_least=least)
         if not left.away <= GRADIENT_TOLERANCE:
             found.append(f"{name}: the residual is {left.away:.1e} of the gradient")
     whole = residual([one.gradients[name] for name in names], [plain.gradients[name] for name in names])
