@@ -9,7 +9,7 @@ out as padded rectangles for the time of one call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -59,10 +59,10 @@ class Group:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Group:
         """The same group with its tensors on ``device``."""
+        return self.moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=non_blocking)
-
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Group:
+        """The same group with what ``move`` makes of each tensor."""
         return Group(
             spread=move(self.spread),
             gather=move(self.gather),
@@ -117,10 +117,17 @@ class Layout:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Layout:
         """The same layout with its tensors on ``device``."""
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Layout:
+        """The same layout in memory that a GPU copies from while the program goes on; a DataLoader asks for it."""
+        return self._moved(lambda tensor: tensor.pin_memory())
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Layout:
         moved = object.__new__(Layout)
         moved.__dict__ |= {name: value for name, value in vars(self).items() if name != "last_of_rows"}
-        moved.positions = self.positions.to(device, non_blocking=non_blocking)
-        moved.groups = [group.to(device, non_blocking=non_blocking) for group in self.groups]
+        moved.positions = move(self.positions)
+        moved.groups = [group.moved(move) for group in self.groups]
         return moved
 
 
