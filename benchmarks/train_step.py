@@ -118,7 +118,7 @@ def _cases(options: object, root: Path, overrides: Sequence[str], layers: str, m
 
     def ours(name: str, *more: str) -> Case:
         def run(repeat: int) -> Measured:
-            folder = root / f"ours-{name.replace(' ', '-')}-{repeat}"
+            folder = root / f"{'plain' if more else 'ours'}-{repeat}"
             fresh = converted_cache(folder / "cache", cache)
             measured, trainings = run_ours([*overrides, f"trainer.epochs={EPOCHS}", *more], folder, cache=fresh)
             frozen_s = seconds_of(records(folder)[0], FREEZING)
