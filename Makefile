@@ -4,6 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON ?= $(firstword $(foreach v,3.11 3.12,$(shell command -v python$(v))) $(shell command -v python3) python3)
 PY := $(VENV)/bin/python
+PEERS := .venv-peers
 STAMP := $(VENV)/.setup
 OUTPUTS ?= outputs
 ARGS ?=
@@ -55,7 +56,26 @@ test-slow: setup ## the tests that take longer than ten seconds each, and those 
 test-gpu: setup ## the tests that need a CUDA device
 	@$(PY) -m pytest -m gpu $(ARGS)
 
-bench: setup ## a sweep of 6 jobs against 6 processes, and 20 kills of a sweep; an hour on two cores
+bench: setup bench-peers ## every benchmark but the kills, one after the other; some hours on two quiet cores
+	@$(PY) benchmarks/start.py $(ARGS)
+	@$(PY) benchmarks/main_job.py $(ARGS)
+	@$(PY) benchmarks/train_step.py $(ARGS)
+	@$(PY) benchmarks/train_step.py --instruction-tokens 150 $(ARGS)
+	@$(PY) benchmarks/train_step.py --last4 $(ARGS)
+	@$(PY) benchmarks/floor.py $(ARGS)
+	@$(PY) benchmarks/evaluate.py --prompts 200 --pairs 300 $(ARGS)
+	@$(PY) benchmarks/sweep_layers.py $(ARGS)
+	@$(PY) benchmarks/sweep_rank.py $(ARGS)
+	@$(PY) benchmarks/scaling.py $(ARGS)
+	@$(PY) benchmarks/comparison_statistics.py
+
+bench-peers: setup $(PEERS)/.setup ## the environment of the peers that the benchmarks compare with
+$(PEERS)/.setup: benchmarks/peers/requirements.txt
+	@$(subst $(VENV),$(PEERS),$(CREATE))
+	@$(subst $(VENV),$(PEERS),$(INSTALL)) -r $<
+	@touch $@
+
+bench-sweeps: setup ## a sweep of 6 jobs against 6 processes, and 20 kills of a sweep; an hour on two cores
 	@$(PY) benchmarks/sweep.py $(ARGS)
 	@$(PY) benchmarks/sweep_kill.py
 
@@ -75,7 +95,7 @@ pins: ## renew requirements.txt from pyproject.toml (needs uv)
 		| sed -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' > requirements.txt
 
 clean: ## remove caches and the environment; outputs/ and multirun/ stay
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	@rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	@find adapter_exp tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run sweep compare ui test test-slow test-gpu bench lint model-gemma samples pins clean
+.PHONY: help setup run sweep compare ui test test-slow test-gpu bench bench-peers bench-sweeps lint model-gemma samples pins clean
