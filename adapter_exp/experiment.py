@@ -97,9 +97,9 @@ def _with_adapter(
     try:
         record_adapter(session, attached)
         training = _train(session, config, base, attached, tasks[0]) if trains(config) else None
-        after = score_adapted(session, config, base, tasks)
+        after = score_adapted(session, config, base, attached, tasks)
         if training is not None and config.eval.validation:
-            score_validation(session, config, base, tasks[0])
+            score_validation(session, config, base, attached, tasks[0])
         items = read_items(saved_folder(config) or session.run_dir / ADAPTER_FOLDER)
         judge(session, config, tasks, before, after, training, items)
     finally:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from adapter_exp.adapters import Attached
 from adapter_exp.config import Config
 from adapter_exp.evaluation.base_scores import base_predictions, cache_key
 from adapter_exp.evaluation.evaluate import Evaluation, evaluate, evaluation_key, summarise
@@ -18,9 +19,13 @@ from adapter_exp.models.base import Base
 from adapter_exp.parallel.world import World
 from adapter_exp.preparation import Prepared
 from adapter_exp.report.progress import Phase
+from adapter_exp.savings import scoring_states
 from adapter_exp.session import Session
 from adapter_exp.tasks.protocol import Example, Split
 from adapter_exp.tracking.resources import processor_name
+
+if TYPE_CHECKING:
+    from adapter_exp.engine.frozen_branches import FrozenBranches
 
 PREDICTIONS_FOLDER = "predictions"
 
@@ -42,13 +47,16 @@ def score_base(session: Session, config: Config, base: Base, tasks: Sequence[Pre
     return results
 
 
-def score_adapted(session: Session, config: Config, base: Base, tasks: Sequence[Prepared]) -> dict[str, Evaluation]:
+def score_adapted(
+    session: Session, config: Config, base: Base, attached: Attached, tasks: Sequence[Prepared]
+) -> dict[str, Evaluation]:
     """Score the model with its adapter on the same items; each task's results are kept at once."""
+    frozen = scoring_states(session, config, base, attached)
     results: dict[str, Evaluation] = {}
     for prepared in scored(tasks):
         name = prepared.task.name
         with session.phase(f"score adapted {name}", unit="answers") as shown:
-            results[name] = _evaluate(session.world, config, base, prepared, "test", shown)
+            results[name] = _evaluate(session.world, config, base, prepared, "test", shown, frozen)
         _keep(session, "adapted", name, results)
     return results
 
@@ -64,7 +72,8 @@ def _keep(session: Session, label: str, name: str, results: Mapping[str, Evaluat
     write_predictions(folder / f"{name}.{label}.jsonl", results[name].predictions)
     metrics = {task: _plain(result.metrics) for task, result in results.items()}
     batch_sizes = {task: result.batch_size for task, result in results.items()}
-    session.record.update("evaluation", {label: metrics, f"{label}_batch_size": batch_sizes})
+    session.record.update("evaluation", {label: metrics})
+    session.record.update("resources", {f"{label}_batch_size": batch_sizes})  # what fitted, no part of the result
 
 
 def _base_scores(
@@ -105,12 +114,13 @@ def _known_or_asked(world: World, cache_dir: Path, key: str, ask: Callable[[], l
     return world.from_first(lambda: rows)
 
 
-def score_validation(session: Session, config: Config, base: Base, prepared: Prepared) -> None:
+def score_validation(session: Session, config: Config, base: Base, attached: Attached, prepared: Prepared) -> None:
     """Score the adapted model on the trained task's validation items, for selection among runs."""
     if not prepared.data.examples["validation"]:
         return
+    frozen = scoring_states(session, config, base, attached)
     with session.phase("score validation", unit="answers") as shown:
-        result = _evaluate(session.world, config, base, prepared, "validation", shown)
+        result = _evaluate(session.world, config, base, prepared, "validation", shown, frozen)
     session.record.update("validation", {"adapted": {prepared.task.name: _plain(result.metrics)}})
 
 
@@ -147,7 +157,15 @@ def _trivial(prepared: Prepared, result: Evaluation) -> dict[str, Any]:
     return {metric: {"value": value, "low": None, "high": None} for metric, value in baselines.items()}
 
 
-def _evaluate(world: World, config: Config, base: Base, prepared: Prepared, split: Split, shown: Phase) -> Evaluation:
+def _evaluate(
+    world: World,
+    config: Config,
+    base: Base,
+    prepared: Prepared,
+    split: Split,
+    shown: Phase,
+    frozen: FrozenBranches | None = None,
+) -> Evaluation:
     """Score a split's items, each process its share of them."""
 
     def ask(examples: Sequence[Example], resamples: int) -> Evaluation:
@@ -159,6 +177,7 @@ def _evaluate(world: World, config: Config, base: Base, prepared: Prepared, spli
             examples,
             batch_size=config.eval.batch_size,
             speed=config.speed,
+            frozen=frozen,
             resamples=resamples,
             seed=config.seed,
             on_progress=shown,

@@ -72,7 +72,7 @@ class Freezer:
     def room_for(self, rows: Sequence[Row]) -> bool:
         """Whether the states of ``rows`` entering one layer can be kept."""
         tokens = sum(len(row) for row in dict.fromkeys(map(tuple, rows)))
-        size: int = self._state_dtype().itemsize
+        size: int = self.state_dtype().itemsize
         return self.store.room_for(tokens * self.model.config.hidden_size * size)
 
     def freeze(
@@ -88,10 +88,10 @@ class Freezer:
         rows = list(dict.fromkeys(map(tuple, rows)))
         head = rows[0][: min(common_prefix(rows), *(len(row) - 1 for row in rows))]
         names = [*([row_key(head)] if head else []), *map(row_key, rows)]
-        kept = {"width": self.model.config.hidden_size, "dtype": self._state_dtype()}
+        kept = {"width": self.model.config.hidden_size, "dtype": self.state_dtype()}
 
         def known(layer: int, compute: Any) -> FrozenStates:
-            found = self.store.rows(self._space(layer, head), names, **kept, compute=compute)
+            found = self.store.rows(self.space(layer, head), names, **kept, compute=compute)
             first = found.pop(0) if head else found[0][:0]
             return FrozenStates(layer, first, dict(zip(names[len(names) - len(rows) :], found, strict=True)))
 
@@ -113,7 +113,7 @@ class Freezer:
         return known(cut, compute)
 
     def _has(self, layer: int, head: Row, names: Sequence[str], kept: Mapping[str, Any]) -> bool:
-        return self.store.has(self._space(layer, head), names, **kept)
+        return self.store.has(self.space(layer, head), names, **kept)
 
     @torch.no_grad()
     def _run(self, rows: Sequence[Row], prefix: int, below: FrozenStates | None, cut: int) -> list[Tensor]:
@@ -125,17 +125,18 @@ class Freezer:
                 states, first = embed(self.model, torch.tensor(tokens, device=self.model.device)), 0
             else:
                 states, first = below.states(rows, prefix).to(self.model.device), below.cut
-            states = run_layers(self.model, layout, states, first=first, last=cut).to(self._state_dtype())
+            states = run_layers(self.model, layout, states, first=first, last=cut).to(self.state_dtype())
         return list(torch.split(states, [prefix, *layout.rows]))
 
-    def _space(self, layer: int, head: Row) -> str:
+    def space(self, layer: int, head: Row, rows: str = "rows") -> str:
+        """Name of what decides the states of ``rows`` (their kind) entering ``layer`` after ``head``, hex digest."""
         # Equal weights compute otherwise under another configuration: a window, rotary frequencies, an epsilon.
         config = {key: value for key, value in self.model.config.to_dict().items() if key not in _NOT_NUMBERS}
-        facts = [_FORMAT, self.weights_sha256, config, str(self.dtype), self.model.device.type, layer, list(head)]
+        facts = [_FORMAT, rows, self.weights_sha256, config, str(self.dtype), self.model.device.type, layer, list(head)]
         facts += [version("torch"), version("transformers")]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
-    def _state_dtype(self) -> torch.dtype:
+    def state_dtype(self) -> torch.dtype:
         """The residual stream's dtype: autocast leaves it as the embeddings made it."""
         dtype: torch.dtype = self.model.get_input_embeddings().weight.dtype
         return dtype

@@ -25,6 +25,8 @@ from adapter_exp.evaluation.specs import BatchSize
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from adapter_exp.engine.frozen_branches import FrozenBranches
+
 # A batch's logits may hold this many numbers (1 GiB in fp32): long texts over a large vocabulary go in smaller batches.
 _LOGITS_LIMIT = 2**28
 # Tokens in one packed pass: enough to keep the cores busy, few enough for the activations to stay small.
@@ -99,9 +101,14 @@ def score_rows(
     *,
     batch_size: BatchSize,
     speed: SpeedConfig = EVERY_SAVING,
+    frozen: FrozenBranches | None = None,
     on_progress: Progress | None = None,
 ) -> list[Scored]:
-    """Score (prompt, continuation) pairs in one list; see ``score_continuations``."""
+    """Score (prompt, continuation) pairs in one list; see ``score_continuations``.
+
+    Args:
+        frozen: keeps what the layers below the lowest adapter make of the rows; None: all layers run.
+    """
     if not rows:
         return []
     refuse_empty([ids for row in rows for ids in row])
@@ -111,7 +118,7 @@ def score_rows(
         waiting = {k: row for k, row in enumerate(rows) if k not in scored}
         packed = packs(model, speed)
         passes = (
-            _packed_passes(model, waiting, most, speed)
+            _packed_passes(model, waiting, most, speed, frozen)
             if packed
             else _plain_passes(model, waiting, most, padding_id(tokenizer))
         )
@@ -138,7 +145,11 @@ def _finite(logprob: float) -> float:
 
 
 def _packed_passes(
-    model: Any, rows: Mapping[int, tuple[Sequence[int], Sequence[int]]], batch_size: int, speed: SpeedConfig
+    model: Any,
+    rows: Mapping[int, tuple[Sequence[int], Sequence[int]]],
+    batch_size: int,
+    speed: SpeedConfig,
+    frozen: FrozenBranches | None,
 ) -> Iterator[dict[int, float]]:
     """Log-probabilities by row, pass by pass; rows of one prompt share it in one pass."""
     from adapter_exp.engine.branches import Branching, branch_logprobs
@@ -150,9 +161,16 @@ def _packed_passes(
     if speed.shared_prefix != "never" and len(prompts) > 1:
         # A prompt keeps a token of its own, which predicts the first one of its continuations.
         prefix = min(common_prefix(prompts), min(map(len, prompts)) - 1)
-    for batch in _item_batches(sorted(items, key=lambda item: -len(item.prompt)), prefix, batch_size):
-        branching = Branching([item.prompt for item in batch], [item.continuations for item in batch], prefix)
-        sums = branch_logprobs(model, branching)
+    batches = list(_item_batches(sorted(items, key=lambda item: -len(item.prompt)), prefix, batch_size))
+    passes = [
+        Branching([item.prompt for item in batch], [item.continuations for item in batch], prefix) for batch in batches
+    ]
+    states = frozen.states(passes) if frozen is not None and passes else None
+    for number, batch in enumerate(batches):
+        if frozen is None or states is None:
+            sums = branch_logprobs(model, passes[number])
+        else:
+            sums = branch_logprobs(model, passes[number], states[number].to(model.device), frozen.cut)
         indices = (k for item in batch for k in item.indices)
         yield dict(zip(indices, (one for group in sums for one in group), strict=True))
 

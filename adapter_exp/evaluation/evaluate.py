@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from adapter_exp.data.rendering import Renderer
+    from adapter_exp.engine.frozen_branches import FrozenBranches
 
 RESAMPLES = 2000
 LIBRARIES = ("torch", "transformers", "bitsandbytes")
@@ -75,6 +76,7 @@ def evaluate(
     *,
     batch_size: BatchSize,
     speed: SpeedConfig = EVERY_SAVING,
+    frozen: FrozenBranches | None = None,
     decoding: Decoding | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -85,6 +87,7 @@ def evaluate(
     Args:
         batch_size: most rows computed together; ``auto``: as many as pay and fit.
         speed: which savings are used; in fp32 they change no answer.
+        frozen: keeps what the layers below the lowest adapter make of labels and their prompts.
         decoding: how answers are generated; None is greedy with the task's stop strings and length.
         resamples, seed: of the bootstrap.
         on_progress: called with the answers had so far and the answers in all.
@@ -96,7 +99,7 @@ def evaluate(
     if not examples:
         raise UserError(f"task {task.name}: there are no examples to evaluate")
     started = time.perf_counter()
-    asker = _Asker(model, tokenizer, renderer, decoding or default_decoding(task), batch_size, speed)
+    asker = _Asker(model, tokenizer, renderer, decoding or default_decoding(task), batch_size, speed, frozen)
     answers = asker.ask(task, examples, on_progress)
     rows = [
         _judge(task, renderer, example, [answers[item, number] for number in range(len(task.requests(example)))])
@@ -139,9 +142,10 @@ class _Asker:
         decoding: Decoding,
         batch_size: BatchSize,
         speed: SpeedConfig,
+        frozen: FrozenBranches | None,
     ) -> None:
         self.model, self.tokenizer, self.renderer = model, tokenizer, renderer
-        self.decoding, self.batch_size, self.speed = decoding, batch_size, speed
+        self.decoding, self.batch_size, self.speed, self.frozen = decoding, batch_size, speed, frozen
         self.smallest_batch: int | None = None
 
     def ask(self, task: Task, examples: Sequence[Example], on_progress: Progress | None) -> dict[Slot, Answer]:
@@ -205,6 +209,7 @@ class _Asker:
             rows,
             batch_size=self.batch_size,
             speed=self.speed,
+            frozen=self.frozen,
             on_progress=on_progress,
         )
         self._note_batches(scores)
