@@ -27,6 +27,7 @@ class TrainerConfig(BaseModel):
     optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the base's compute dtype
     activation_checkpointing: bool = False
+    compile: bool = False  # decoder layers through torch.compile; minutes on a CPU before the first step
     logging_steps: Count = 1
     eval_steps: Count | None = None  # validation loss; null: after every epoch
     save_steps: Count | None = None  # checkpoints; null: after every epoch

@@ -26,6 +26,7 @@ from adapter_exp.training.batches import BucketSampler, Collate, count_tokens
 from adapter_exp.training.best import load_best
 from adapter_exp.training.cancel import Cancellation
 from adapter_exp.training.checkpoints import FOLDER, refuse_other_processes, refuse_other_rows, rows_sha256
+from adapter_exp.training.compiling import compiled_layers
 from adapter_exp.training.flow import Flow, StepReport, best_index, validation_losses
 from adapter_exp.training.memory import MemoryPlan, plan_memory
 from adapter_exp.training.specs import TrainerConfig
@@ -138,7 +139,10 @@ def train(
     started = time.perf_counter()
     if resume_from is None or not trainer.take_up_finished(resume_from, settings.early_stopping_patience):
         use_fused = fused_modules(attached.model) if fused else nullcontext()
-        with cancellation.deferred(), _left_as_found(attached.model), use_fused:
+        use_compiled = (
+            compiled_layers(attached.model, attached.lowest_layer() or 0) if settings.compile else nullcontext()
+        )
+        with cancellation.deferred(), _left_as_found(attached.model), use_fused, use_compiled:
             if settings.activation_checkpointing:
                 checkpoint_activations(attached)
             if on_memory is not None:

@@ -21,6 +21,8 @@ from adapter_exp.parallel.place import Place, own_place
 from adapter_exp.parallel.world import ALONE
 from adapter_exp.training.batches import BucketSampler, RankBatches
 
+pytestmark = pytest.mark.timeout(900)  # two processes start and train side by side
+
 SCRIPT = Path(__file__).with_name("parallel_cases.py")
 LOSS_TOLERANCE = 1e-6  # relative
 WEIGHT_TOLERANCE = 1e-5
@@ -44,7 +46,7 @@ def in_two_processes(what: str, *arguments: str, folder: Path) -> list[dict[str,
         )
         for rank in range(2)
     ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
+    errors = [process.communicate(timeout=800)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     return [pickle.loads((folder / f"{what}-{rank}.pickle").read_bytes()) for rank in range(2)]
 
