@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,8 @@ def evaluate(
         raise UserError(f"task {task.name}: there are no examples to evaluate")
     started = time.perf_counter()
     asker = _Asker(model, tokenizer, renderer, decoding or default_decoding(task), batch_size, speed, frozen)
-    answers = asker.ask(task, examples, on_progress)
+    with _fused(model, speed):
+        answers = asker.ask(task, examples, on_progress)
     rows = [
         _judge(task, renderer, example, [answers[item, number] for number in range(len(task.requests(example)))])
         for item, example in enumerate(examples)
@@ -129,6 +131,14 @@ def summarise(
         generated_tokens=sum(row.new_tokens for row in predictions),
         unparsed=sum(not row.parsed for row in predictions),
     )
+
+
+def _fused(model: Any, speed: SpeedConfig) -> AbstractContextManager[None]:
+    if not speed.fused:
+        return nullcontext()
+    from adapter_exp.engine.fused import fused_modules
+
+    return fused_modules(model)
 
 
 class _Asker:
