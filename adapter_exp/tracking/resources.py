@@ -70,6 +70,7 @@ def reset_peaks() -> bool:
     Returns:
         Whether the process's peak begins anew; only Linux can do that, and only where ``/proc`` may be written.
     """
+    gc.collect()
     give_back_free_memory()
     reset_peak_device()
     try:
@@ -89,7 +90,6 @@ def reset_peak_device() -> None:
 
 def give_back_free_memory() -> None:
     """Hand what the C library keeps of freed memory to the kernel; otherwise the last run's heap is the next one's."""
-    gc.collect()
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # C libraries other than glibc have no malloc_trim
             ctypes.CDLL(None).malloc_trim(0)

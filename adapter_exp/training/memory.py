@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -101,6 +102,7 @@ def plan_memory(trainer: AdapterTrainer, settings: TrainerConfig, batches: int) 
     gradients = sum(parameter.numel() * parameter.element_size() for parameter in trained)
     moments = sum(2 * parameter.numel() * _moment_bytes(settings, parameter) for parameter in trained)
     _touch(model)
+    gc.collect()
     was_training = model.training
     model.train()
     fit = _fit(trainer, mine, _rough_size(trainer, settings), gradients + moments)

@@ -8,6 +8,7 @@ freed tensor for an aligned one of the same size; SmolLM2's activations take 1.8
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -51,15 +52,14 @@ def peak_growth(attached: Attached, device: torch.device, step: Callable[[], tor
     """
     decoder = attached.model.get_decoder()
     lowest = attached.lowest_layer() or 0
-    kinds: dict[Any, list[int]] = defaultdict(list)
-    for number in range(lowest, len(decoder.layers)):
-        kinds[_kind(attached, number, lowest)].append(number)
-    run = sorted(number for members in kinds.values() for number in members[:_LAYERS])
+    kinds = _kinds(attached, lowest, len(decoder.layers))
+    run = sorted(number for members in kinds for number in members[:_LAYERS])
     give_back_free_memory()
     start = held_bytes(device)
     skipped = [number for number in range(len(decoder.layers)) if number not in run]
     generators = [device] if device.type == "cuda" else []
     kept: dict[int, int] = {}
+    parameters = list(attached.parameters().values())
     # A compiled layer that first ran under a dispatch mode would never be compiled.
     eager = torch.compiler.set_stance("force_eager")  # type: ignore[no-untyped-call]
     try:
@@ -69,26 +69,28 @@ def peak_growth(attached: Attached, device: torch.device, step: Callable[[], tor
             loss.backward()  # type: ignore[no-untyped-call]
             del loss
     finally:
-        for parameter in attached.parameters().values():
+        for parameter in parameters:
             parameter.grad = None
-    others = sum(
-        (len(members) - _LAYERS) * _own(kept, members[1:_LAYERS])
-        for members in kinds.values()
-        if len(members) > _LAYERS
-    )
+    others = sum((len(members) - _LAYERS) * _own(kept, members[1:_LAYERS]) for members in kinds if members[_LAYERS:])
     growth: int = max(0, peak.bytes - start) + others
     return growth if device.type == "cuda" else int(growth * HEAP_DRIFT)
 
 
-def _kind(attached: Attached, number: int, lowest: int) -> Any:
-    """Layers of equal kind keep equal amounts; what enters the lowest one needs no gradient, so that one is apart."""
-    trained = sorted(
-        (name.split(f".layers.{number}.")[1], tuple(parameter.shape))
-        for name, parameter in attached.parameters().items()
-        if f".layers.{number}." in name
-    )
-    types = getattr(attached.model.config, "layer_types", None)
-    return number == lowest, types[number] if types else None, tuple(trained)
+def _kinds(attached: Attached, lowest: int, layers: int) -> list[list[int]]:
+    """Layers from ``lowest`` up, those together that keep equal amounts.
+
+    What enters the lowest one needs no gradient, so that one is apart.
+    """
+    shapes: dict[int, list[Any]] = defaultdict(list)
+    for name, parameter in attached.parameters().items():
+        place = re.search(r"\.layers\.(\d+)\.(.*)", name)
+        if place:
+            shapes[int(place[1])].append((place[2], tuple(parameter.shape)))
+    types = getattr(attached.model.config, "layer_types", None) or [None] * layers
+    kinds: dict[Any, list[int]] = defaultdict(list)
+    for number in range(lowest, layers):
+        kinds[number == lowest, types[number], tuple(sorted(shapes[number]))].append(number)
+    return list(kinds.values())
 
 
 def _own(kept: dict[int, int], members: Sequence[int]) -> int:
