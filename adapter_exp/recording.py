@@ -75,7 +75,7 @@ def record_memory(session: Session, plan: MemoryPlan) -> None:
     """Record what training is predicted to hold at its peak, and show it."""
     parts = {name: getattr(plan, name) for name in ("weights", "activations", "optimizer", "other")}
     session.record.update(
-        "training", {"predicted_peak_bytes": plan.peak_bytes, "predicted_bytes": parts, "pieces": plan.pieces}
+        "resources", {"predicted_peak_bytes": plan.peak_bytes, "predicted_bytes": parts, "pieces": plan.pieces}
     )
     session.note(*plan.notes())
 
@@ -110,7 +110,8 @@ def record_training(session: Session, prepared: Prepared, result: TrainingResult
             "tokens": {
                 "raw": round(result.tokens * raw_share),
                 "template": result.tokens,
-                "padded": result.computed_tokens,
+                "padded": max(result.tokens, result.computed_tokens),
+                "computed": result.computed_tokens,
             },
             "tokens_per_s": result.tokens_per_s,
             "loss": [{"step": step, "loss": loss} for step, loss in result.loss],

@@ -94,8 +94,9 @@ def test_the_console_script_is_the_entrypoint():
             ["sed=1", "seed=-1", "hydra.job.name=x"],
             [
                 "error: seed: -1 is too small; use a whole number, at least 0 and below 4294967296.",
-                "error: sed: unknown key. Did you mean seed? Known keys here: adapter, cache_dir, device, eval, "
-                "isolate, lang, model, output_dir, quantization, resume, resume_sweep, seed, task, tracking, trainer.",
+                "error: sed: unknown key. Did you mean seed or speed? Known keys here: adapter, cache_dir, device, "
+                "eval, isolate, lang, model, output_dir, quantization, resume, resume_sweep, seed, speed, task, "
+                "tracking, trainer.",
             ],
         ),
         (["adapter=null"], ["error: adapter=null: a group takes a name, as in adapter=lora."]),

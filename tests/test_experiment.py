@@ -92,6 +92,7 @@ def test_the_record_holds_the_keys_that_tools_rely_on(runs, kind):
     assert data["training"]["steps"] == 2
     raw, template, padded = (data["training"]["tokens"][key] for key in ("raw", "template", "padded"))
     assert 0 < raw < template <= padded
+    assert 0 < data["training"]["tokens"]["computed"] <= padded
     assert data["resources"]["peak_rss_bytes"] > 1e7
     assert data["resources"]["wall_s"] > 0
     assert all({"name", "passed", "reason"} <= gate.keys() for gate in data["gates"])
@@ -267,13 +268,17 @@ def test_a_diverged_run_keeps_its_losses(tmp_path, monkeypatch):
     """The loss is no number from the second forward pass on: the record holds the curve up to there."""
     from adapter_exp.training import trainer
 
-    whole, calls = trainer.answer_loss_sum, []
+    whole, step, steps = trainer.answer_loss_sum, trainer.AdapterTrainer.training_step, []
+
+    def counted(*args, **options):  # not the losses that the memory is measured by, before training
+        steps.append(1)
+        return step(*args, **options)
 
     def poisoned(*args, **options):
-        calls.append(1)
         total, tokens = whole(*args, **options)
-        return (total if len(calls) <= 1 else total * math.nan), tokens
+        return (total if len(steps) <= 1 else total * math.nan), tokens
 
+    monkeypatch.setattr(trainer.AdapterTrainer, "training_step", counted)
     monkeypatch.setattr(trainer, "answer_loss_sum", poisoned)
     folder = tmp_path / "outputs" / "diverged"
     with pytest.raises(TrainingDiverged, match=r"at step \d; lower trainer.learning_rate"):

@@ -39,7 +39,6 @@ class PackedCollator:
             predict.append(torch.arange(start + first - 1, start + len(row.ids) - 1) - prefix)
             labels.append(torch.tensor(row.ids[first:], dtype=torch.long))
         batch: dict[str, Any] = {"layout": layout, "predict": torch.cat(predict), "labels": torch.cat(labels)}
-        batch["shift_labels"] = batch["labels"]  # transformers counts these as they are, and `labels` without the first
         batch["first_layer"] = 0 if self.frozen is None else self.frozen.cut
         if self.frozen is None:
             tokens = [*rows[0].ids[:prefix], *(token for row in rows for token in row.ids[prefix:])]

@@ -44,4 +44,4 @@ def test_predicted_peak_is_the_measured_one(tmp_path, cache, overrides):
     assert "memory: training is predicted to take" in done.stdout + done.stderr
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     measured = record["resources"]["peak_device_bytes"] or record["resources"]["peak_rss_bytes"]
-    assert record["training"]["predicted_peak_bytes"] == pytest.approx(measured, rel=0.15)
+    assert record["resources"]["predicted_peak_bytes"] == pytest.approx(measured, rel=0.15)
