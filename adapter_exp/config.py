@@ -158,7 +158,8 @@ class Config(_Section):
     def identity(self) -> dict[str, Any]:
         """The plain values that decide a run's numbers."""
         values = self.model_dump(mode="json", exclude=set(NOT_IDENTITY))
-        del values["eval"]["objective"], values["quantization"]["keep"], values["speed"]["cache_gb"]
+        del values["eval"]["objective"], values["quantization"]["keep"]
+        del values["speed"]["cache_gb"], values["trainer"]["compile"]
         values["eval"]["tasks"] = {
             task.name: task.model_dump(mode="json") for task in (*self.special_tasks, *self.general_tasks)
         }

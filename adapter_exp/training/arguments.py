@@ -68,9 +68,12 @@ def training_arguments(
     arguments._n_gpu = min(1, arguments.n_gpu)
     # A launcher's choice of precision, from its own configuration file, does not go before ours.
     arguments.mixed_precision = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype, "no")
-    if arguments.world_size != processes:
-        raise UserError(
-            f"the launcher started {arguments.world_size} processes in a way that is not supported; start with "
-            f"{HOW_TO_START}."
-        )
+    _refuse_other_launch(arguments.world_size, processes)
     return arguments
+
+
+def _refuse_other_launch(found: int, processes: int) -> None:
+    if found != processes:
+        raise UserError(
+            f"the launcher started {found} processes in a way that is not supported; start with {HOW_TO_START}."
+        )

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,50 @@ def train(
         UserError: if not even one row fits in memory.
         TrainingDiverged: when the loss is no longer finite.
     """
+    trainer = _trainer(
+        attached,
+        rows,
+        validation_rows,
+        settings,
+        seed,
+        collate,
+        dtype,
+        run_dir,
+        save_adapter,
+        cancellation,
+        world,
+        fused,
+    )
     keep_best = settings.load_best and len(validation_rows) > 0
-    trainer = AdapterTrainer(
+    _steer(trainer, settings, keep_best=keep_best, on_step=on_step)
+    _begin(trainer, resume_from, seed)
+    started = time.perf_counter()
+    if resume_from is None or not trainer.take_up_finished(resume_from, settings.early_stopping_patience):
+        with cancellation.deferred(), _prepared(attached, settings, fused=fused):
+            if on_memory is not None:
+                on_memory(_plan_memory(trainer, settings))
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    if cancellation.requested or trainer.stopping():
+        raise Cancelled(f"training saved at step {trainer.state.global_step}")
+    return _result(trainer, settings, time.perf_counter() - started, keep_best=keep_best)
+
+
+def _trainer(
+    attached: Attached,
+    rows: Sequence[TrainingRow],
+    validation_rows: Sequence[TrainingRow],
+    settings: TrainerConfig,
+    seed: int,
+    collate: Collate,
+    dtype: torch.dtype,
+    run_dir: Path,
+    save_adapter: Callable[[Path], None],
+    cancellation: Cancellation,
+    world: World,
+    fused: bool,
+) -> AdapterTrainer:
+    """Arguments as of ``train``."""
+    return AdapterTrainer(
         attached,
         training_arguments(
             settings,
@@ -128,31 +170,39 @@ def train(
         world=world,
         cancellation=cancellation,
     )
-    _steer(trainer, settings, keep_best=keep_best, on_step=on_step)
+
+
+def _begin(trainer: AdapterTrainer, resume_from: Path | None, seed: int) -> None:
+    """Take up a checkpoint's weights, and see that all processes begin alike."""
+    world = trainer.world
     if resume_from is not None:
         refuse_other_processes(resume_from, world.size)
-        refuse_other_rows(resume_from, rows_sha256(rows, validation_rows))
-        attached.load_weights(resume_from / ADAPTER_FOLDER)
+        refuse_other_rows(resume_from, rows_sha256(trainer.train_dataset, trainer.eval_dataset or ()))
+        trainer.attached.load_weights(resume_from / ADAPTER_FOLDER)
     if world.size > 1:
-        _start_alike(attached, world)
+        _start_alike(trainer.attached, world)
         torch.manual_seed(seed + world.rank)  # rows of different processes drop out different numbers
-    started = time.perf_counter()
-    if resume_from is None or not trainer.take_up_finished(resume_from, settings.early_stopping_patience):
-        use_fused = fused_modules(attached.model) if fused else nullcontext()
-        use_compiled = (
-            compiled_layers(attached.model, attached.lowest_layer() or 0) if settings.compile else nullcontext()
-        )
-        with cancellation.deferred(), _left_as_found(attached.model), use_fused, use_compiled:
-            if settings.activation_checkpointing:
-                checkpoint_activations(attached)
-            if on_memory is not None:
-                plan, splitting = plan_memory(trainer, settings, _batches(trainer, settings, trainer.args.max_steps))
-                trainer.collate_by(splitting)
-                on_memory(plan)
-            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    if cancellation.requested or trainer.stopping():
-        raise Cancelled(f"training saved at step {trainer.state.global_step}")
-    return _result(trainer, settings, time.perf_counter() - started, keep_best=keep_best)
+
+
+@contextmanager
+def _prepared(attached: Attached, settings: TrainerConfig, *, fused: bool) -> Iterator[None]:
+    """The model as training wants it, for the time of the block."""
+    with ExitStack() as stack:
+        stack.enter_context(_left_as_found(attached.model))
+        if fused:
+            stack.enter_context(fused_modules(attached.model))
+        if settings.compile:
+            stack.enter_context(compiled_layers(attached.model, attached.lowest_layer() or 0))
+        if settings.activation_checkpointing:
+            checkpoint_activations(attached)
+        yield
+
+
+def _plan_memory(trainer: AdapterTrainer, settings: TrainerConfig) -> MemoryPlan:
+    """Predict the peak and let batches that do not fit be split."""
+    plan, splitting = plan_memory(trainer, settings, _batches(trainer, settings, trainer.args.max_steps))
+    trainer.collate_by(splitting)
+    return plan
 
 
 def _sampler(rows: Sequence[TrainingRow], settings: TrainerConfig, seed: int, processes: int) -> BucketSampler:
