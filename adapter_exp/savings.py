@@ -15,8 +15,7 @@ from adapter_exp.session import Session
 
 if TYPE_CHECKING:
     from adapter_exp.data.rendering import TrainingRow
-    from adapter_exp.engine.frozen import Freezer, FrozenStates
-    from adapter_exp.engine.frozen_branches import FrozenBranches
+    from adapter_exp.engine.frozen import Freezer, FrozenLayers, FrozenStates
     from adapter_exp.engine.store import StateStore
     from adapter_exp.training.batches import Collate
 
@@ -52,17 +51,16 @@ def _freeze(session: Session, config: Config, base: Base, rows: Sequence[Trainin
         return freezer.freeze([row.ids for row in rows], cut, on_progress=shown)
 
 
-def scoring_states(session: Session, config: Config, base: Base, attached: Attached) -> FrozenBranches | None:
-    """Keeps what the layers below the adapter make of labels and their prompts; None where that is off or nothing."""
-    from adapter_exp.engine.frozen import Freezer
-    from adapter_exp.engine.frozen_branches import FrozenBranches
+def scoring_states(session: Session, config: Config, base: Base, attached: Attached) -> FrozenLayers | None:
+    """Keeps what the layers below the adapter make of prompts and labels; None where that is off or nothing."""
+    from adapter_exp.engine.frozen import Freezer, FrozenLayers
     from adapter_exp.evaluation.batching import packs
 
     cut = attached.lowest_layer() or 0
     if not (cut and config.speed.frozen_cache and packs(base.model, config.speed)):
         return None
     store = state_store(session, config)
-    return FrozenBranches(Freezer(base.model, store, weights_sha256=base.weights_sha256, dtype=base.compute_dtype), cut)
+    return FrozenLayers(Freezer(base.model, store, weights_sha256=base.weights_sha256, dtype=base.compute_dtype), cut)
 
 
 def training_freezer(session: Session, config: Config, base: Base) -> Freezer:

@@ -25,7 +25,7 @@ from adapter_exp.tasks.protocol import Example, Split
 from adapter_exp.tracking.resources import processor_name
 
 if TYPE_CHECKING:
-    from adapter_exp.engine.frozen_branches import FrozenBranches
+    from adapter_exp.engine.frozen import FrozenLayers
 
 PREDICTIONS_FOLDER = "predictions"
 
@@ -164,7 +164,7 @@ def _evaluate(
     prepared: Prepared,
     split: Split,
     shown: Phase,
-    frozen: FrozenBranches | None = None,
+    frozen: FrozenLayers | None = None,
 ) -> Evaluation:
     """Score a split's items, each process its share of them."""
 

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from measure import REPOSITORY, Case, Column, Measured, arguments, cache_folder, interleaved, machine, parsed, report
+from measure import REPOSITORY, Case, Column, Measured, arguments, cache_folder, interleaved, parsed, report
 from measure import run_process as run
 from ours import converted_cache, records, run_ours, seconds_of
 from peer import run_peer, write_texts
@@ -59,17 +59,16 @@ def main() -> None:
             "generation": _generation(root, overrides, adapter, facts["model"], options.peers_python, cache),
             "labels": _labels(root, overrides, facts["model"], options.peers_python, cache),
         }
-        before = machine()
-        results = {name: interleaved(cases, options.repeats) for name, cases in groups.items()}
-        machines = [before, machine()]
+        measured = {name: interleaved(cases, options.repeats) for name, cases in groups.items()}
     finally:
         shutil.rmtree(root, ignore_errors=True)
     goals = {"generation": "5 times faster than one by one, 2 times than by 8", "labels": "1.5 times faster"}
     for name, cases in groups.items():
+        results, machines = measured[name]
         report(
             f"evaluate_{name}" + "-quick" * options.quick,
             cases,
-            results[name],
+            results,
             COLUMNS,
             machines=machines,
             settings={"overrides": overrides, "texts": facts},

@@ -60,9 +60,7 @@ def main() -> None:
             return {**measured, **_shares(trainings[0], operations, rate)}
 
         cases = [Case("adapter_exp", run)]
-        before = machine()
-        results = interleaved(cases, options.repeats)
-        machines = [before, machine()]
+        results, machines = interleaved(cases, options.repeats)
         profiled = root / "profiled"
         profile_cache = converted_cache(profiled / "cache", cache)
         run_ours(overrides, profiled, cache=profile_cache, profile_steps=PROFILED_STEPS)

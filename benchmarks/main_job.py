@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measure import Case, Column, Measured, arguments, cache_folder, interleaved, machine, parsed, report
+from measure import Case, Column, Measured, arguments, cache_folder, interleaved, parsed, report
 from ours import FREEZING, PLAIN, converted_cache, records, run_ours, seconds_of
 
 SMOKE = ("trainer=smoke", "trainer.max_steps=2", "tracking=none")
@@ -45,9 +45,7 @@ def main() -> None:
 
     cases = [case("make run"), case("every saving off", *PLAIN, peer=True)]
     try:
-        before = machine()
-        results = interleaved(cases, options.repeats)
-        machines = [before, machine()]
+        results, machines = interleaved(cases, options.repeats)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     report(

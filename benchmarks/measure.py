@@ -107,15 +107,22 @@ def run_process(
     return {"wall_s": wall_s, "peak_rss_bytes": usage.ru_maxrss * 1024.0}
 
 
-def interleaved(cases: Sequence[Case], repeats: int) -> dict[str, list[Measured]]:
-    """Run all cases once in each repeat; the order turns around from repeat to repeat."""
+def interleaved(
+    cases: Sequence[Case], repeats: int
+) -> tuple[dict[str, list[Measured]], tuple[dict[str, Any], dict[str, Any]]]:
+    """Run all cases once in each repeat; the order turns around from repeat to repeat.
+
+    Returns:
+        by case what each repeat gave, and ``machine()`` before and after: its rates show how steady the machine was.
+    """
+    before = machine()
     results: dict[str, list[Measured]] = {case.name: [] for case in cases}
     for repeat in range(repeats):
         for case in cases if repeat % 2 == 0 else reversed(cases):
             began = time.perf_counter()
             results[case.name].append(case.run(repeat))
             print(f"{case.name}: {time.perf_counter() - began:.1f} s ({repeat + 1} of {repeats})", file=sys.stderr)
-    return results
+    return results, (before, machine())
 
 
 def machine() -> dict[str, Any]:
@@ -138,7 +145,7 @@ def report(
     """Print the Markdown table and write everything to ``outputs/benchmarks/NAME.json``.
 
     Args:
-        machines: of ``machine()``, before and after: the rates show how steady the machine was.
+        results, machines: of ``interleaved``.
         goal: the sentence below the table that says what was asked.
     """
     print(f"\n## {name}\n")

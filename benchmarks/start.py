@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import Case, Column, Measured, arguments, cache_folder, interleaved, machine, parsed, report, run_process
+from measure import Case, Column, Measured, arguments, cache_folder, interleaved, parsed, report, run_process
 
 ONE_STEP = (
     "trainer.max_steps=1",
@@ -56,9 +56,7 @@ def main() -> None:
         cases.append(trl)
     try:
         _to_the_first_step(root, "warm", overrides)
-        before = machine()
-        results = interleaved(cases, options.repeats)
-        machines = [before, machine()]
+        results, machines = interleaved(cases, options.repeats)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     report(

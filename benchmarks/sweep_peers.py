@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measure import Case, Column, Measured, arguments, cache_folder, interleaved, machine, parsed, report
+from measure import Case, Column, Measured, arguments, cache_folder, interleaved, parsed, report
 from ours import FREEZING, converted_cache, records, run_ours, seconds_of
 from peer import run_peer, write_texts
 
@@ -91,9 +91,7 @@ def compare_sweep(
 
         told = f"peft + Trainer scripts{'' if len(chosen) == len(jobs) else f', {len(chosen)} run, times {len(jobs)}'}"
         cases = [Case(f"one sweep of {len(jobs)} jobs", ours), Case(told, peer, peer=True)]
-        before = machine()
-        results = interleaved(cases, options.repeats)
-        machines = [before, machine()]
+        results, machines = interleaved(cases, options.repeats)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     settings = {

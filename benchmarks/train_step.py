@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from measure import Case, Column, Measured, arguments, cache_folder, interleaved, machine, parsed, report
+from measure import Case, Column, Measured, arguments, cache_folder, interleaved, parsed, report
 from ours import FREEZING, PLAIN, converted_cache, records, run_ours, seconds_of
 from peer import run_peer, write_texts
 
@@ -73,9 +73,7 @@ def main() -> None:
             overrides.append(f"task.system='{text}'")
             facts = write_texts(root / "texts", overrides, cache=cache)
         cases = _cases(options, root, overrides, layers, facts["model"], cache)
-        before = machine()
-        results = interleaved(cases, options.repeats)
-        machines = [before, machine()]
+        results, machines = interleaved(cases, options.repeats)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     name = "_".join(

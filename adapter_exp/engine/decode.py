@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from adapter_exp.engine.head import project
 from adapter_exp.engine.layout import Layout
 from adapter_exp.engine.slots import Slots
 
+if TYPE_CHECKING:
+    from adapter_exp.engine.frozen_prompts import KeptPrompts
+
 NAME = "adapter_exp_slots"
 
 
@@ -24,39 +27,59 @@ class AnswerBatch:
     """Rows in slots, and the passes that fill them.
 
     Args:
-        prefix: token ids that all prompts begin with; run once, here.
+        first: token ids of any of the prompts.
+        prefix: how many of them all prompts begin with; these are run once, here.
         rows: how many are answered at a time.
         capacity: tokens of one row's prompt and answer beyond the prefix.
+        kept: prompts that have passed the lower layers already; None: all layers run.
     """
 
-    def __init__(self, model: Any, prefix: Sequence[int], *, rows: int, capacity: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        first: Sequence[int],
+        prefix: int,
+        *,
+        rows: int,
+        capacity: int,
+        kept: KeptPrompts | None = None,
+    ) -> None:
         self.model = model
         self.slots = Slots(rows, capacity)
+        self._kept = kept
         if prefix:
-            self._run(_Prefix(self.slots, len(prefix), model.device), prefix)
-            self.slots.prefix = len(prefix)
+            self._run(_Prefix(self.slots, prefix, model.device), [first], 0, prefix)
+            self.slots.prefix = prefix
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Take rows into the next free slots; returns the logits after each, (rows, vocabulary), fp32.
 
         Args:
-            prompts: their tokens beyond the prefix, at least one each.
+            prompts: their tokens, the prefix and at least one more each.
         """
-        run = _Prompts(self.slots, [len(prompt) for prompt in prompts], self.model.device)
-        hidden = self._run(run, [token for prompt in prompts for token in prompt])
-        return self._logits(hidden[run.last])
+        prefix = self.slots.prefix
+        run = _Prompts(self.slots, [len(prompt) - prefix for prompt in prompts], self.model.device)
+        return self._logits(self._run(run, prompts, prefix, None)[run.last])
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         """Append one token to each row in use; returns the next logits (rows, vocabulary), fp32."""
-        return self._logits(self._run(_Step(self.slots, self.model.device), tokens))
+        states = embed(self.model, torch.tensor(tokens, device=self.model.device))
+        return self._logits(run_layers(self.model, _Step(self.slots, self.model.device), states, attention=NAME))
 
     def free(self, slots: Sequence[int]) -> list[int]:
         """Take rows out; see ``Slots.free``."""
         return self.slots.free(slots)
 
-    def _run(self, run: _Run, tokens: Sequence[int]) -> Tensor:
-        states = embed(self.model, torch.tensor(tokens, device=self.model.device))
-        return run_layers(self.model, run, states, attention=NAME)
+    def _run(self, run: _Prefix | _Prompts, prompts: Sequence[Sequence[int]], start: int, end: int | None) -> Tensor:
+        """Run the tokens ``start`` to ``end`` of each prompt."""
+        device = self.model.device
+        if self._kept is None:
+            ids = [token for prompt in prompts for token in prompt[start:end]]
+            return run_layers(self.model, run, embed(self.model, torch.tensor(ids, device=device)), attention=NAME)
+        states, layers = self._kept.parts(prompts, start, end, device)
+        for layer, (keys, values) in enumerate(layers):
+            run.take(layer, keys, values)
+        return run_layers(self.model, run, states, first=self._kept.cut, attention=NAME)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return project(self.model, hidden).float()
@@ -101,8 +124,12 @@ class _Prefix:
     def attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
     ) -> Tensor:
-        self._slots.hold(module.layer_idx, key, value)
-        return _packed(module, self._layout, query, key, value, scaling, window)
+        self.take(module.layer_idx, key, value)
+        return attend_packed(module, self._layout, query, key, value, scaling, window)
+
+    def take(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Hold one layer's keys and values, (key heads, tokens, head width)."""
+        self._slots.hold(layer, keys, values)
 
 
 class _Prompts:
@@ -129,13 +156,17 @@ class _Prompts:
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
     ) -> Tensor:
         slots, layer = self._slots, module.layer_idx
-        if self._places is None:
-            self._places = slots.places(self._rows, self._columns, len(key), key.device)
-        slots.write(layer, self._places, key, value)
+        self.take(layer, key, value)
         if slots.prefix:
             key, value = (torch.cat(pair, dim=1) for pair in zip(slots.shared(layer), (key, value), strict=True))
             query = pad(query, (0, 0, slots.prefix, 0))  # the layout counts the prefix; nothing asks for these queries
-        return _packed(module, self._layout, query, key, value, scaling, window)
+        return attend_packed(module, self._layout, query, key, value, scaling, window)
+
+    def take(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Write one layer's keys and values, (key heads, tokens, head width), into the slots."""
+        if self._places is None:
+            self._places = self._slots.places(self._rows, self._columns, len(keys), keys.device)
+        self._slots.write(layer, self._places, keys, values)
 
 
 class _Step:
@@ -186,7 +217,7 @@ class _Step:
         return self._masks[window, dtype]
 
 
-def _packed(
+def attend_packed(
     module: Any,
     layout: Layout,
     query: Tensor,
@@ -195,6 +226,7 @@ def _packed(
     scaling: float | None,
     window: int | None,
 ) -> Tensor:
+    """``_Run.attend`` for tokens that see one another as ``layout`` says."""
     batched = query[None], key[None], value[None]
     output, _ = packed_attention(module, *batched, None, layout=layout, scaling=scaling, sliding_window=window)
     return output[0]

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adapter_exp.engine.attention import NAME
+from adapter_exp.engine.attention import NAME, attention_function
 
 MODEL_TYPES = ("llama", "mistral", "gemma3_text")
 """Architectures for which the tests prove the packed pass equal to the plain one."""
@@ -51,7 +51,7 @@ def run_layers(
         (tokens, width): hidden states entering layer ``last``, or the decoder's output.
     """
     decoder = model.get_decoder()
-    with _attention(model, attention), _only_layers(decoder, first, last):
+    with attention_function(model, attention), _only_layers(decoder, first, last):
         output = decoder(
             inputs_embeds=states[None],
             # Four dimensions: transformers takes it for a finished mask and builds none.
@@ -73,17 +73,6 @@ class _Through(nn.Module):
 
 
 _THROUGH = _Through()
-
-
-@contextmanager
-def _attention(model: Any, name: str) -> Iterator[None]:
-    config = model.config
-    former = config._attn_implementation
-    config._attn_implementation = name
-    try:
-        yield
-    finally:
-        config._attn_implementation = former
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +19,8 @@ from adapter_exp.engine.store import StateStore
 
 Row = Sequence[int]
 """Token ids of one example."""
+Pass = tuple[Sequence[int], Sequence[Tensor]]
+"""Numbers of rows that were computed together; what was made of the tokens all begin with, then of each row's own."""
 
 _FORMAT = 1
 # Of a model's configuration; Trainer changes the latter.
@@ -41,10 +43,11 @@ class FrozenStates:
 
     def states(self, rows: Sequence[Row], prefix: int) -> Tensor:
         """States (tokens, width) of ``rows`` that share their first ``prefix`` tokens, these first and once."""
-        parts = self._span(rows[0], 0, prefix)
-        for row in rows:
-            parts += self._span(row, prefix, len(row))
-        return torch.cat(parts)
+        return torch.cat([self.span(rows[:1], 0, prefix), self.span(rows, prefix)])
+
+    def span(self, rows: Sequence[Row], start: int, end: int | None = None) -> Tensor:
+        """States (tokens, width) of the tokens ``start`` to ``end`` of each of ``rows``."""
+        return torch.cat([part for row in rows for part in self._span(row, start, len(row) if end is None else end)])
 
     def _span(self, row: Row, start: int, end: int) -> list[Tensor]:
         known = len(self._head)
@@ -85,35 +88,63 @@ class Freezer:
         Args:
             on_progress: called with the rows computed so far and the rows to compute.
         """
-        rows = list(dict.fromkeys(map(tuple, rows)))
-        head = rows[0][: min(common_prefix(rows), *(len(row) - 1 for row in rows))]
-        names = [*([row_key(head)] if head else []), *map(row_key, rows)]
-        kept = {"width": self.model.config.hidden_size, "dtype": self.state_dtype()}
+        rows, head = without_repeats(rows)
+        keys = list(map(row_key, rows))
 
-        def known(layer: int, compute: Any) -> FrozenStates:
-            found = self.store.rows(self.space(layer, head), names, **kept, compute=compute)
-            first = found.pop(0) if head else found[0][:0]
-            return FrozenStates(layer, first, dict(zip(names[len(names) - len(rows) :], found, strict=True)))
+        def known(layer: int) -> FrozenStates:
+            first, own = self.keep(self.space(layer, head), head, keys, lambda due: passes(due, layer))
+            return FrozenStates(layer, first, dict(zip(keys, own, strict=True)))
 
-        def compute(wanted: list[int], layer: int = cut) -> Iterator[tuple[int, Tensor]]:
+        def passes(due: list[int], layer: int) -> Iterator[Pass]:
             # Damage can take away rows below, so they may have to be computed too.
-            lower = next((c for c in range(layer - 1, 0, -1) if self._has(c, head, names, kept)), 0)
-            below = known(lower, lambda missing: compute(missing, lower)) if lower else None
-            numbers = sorted({max(index - bool(head), 0) for index in wanted})
-            left, done = set(wanted), 0
-            for batch in _batches(numbers, rows, len(head)):
-                made = self._run([rows[k] for k in batch], len(head), below, layer)
-                found = [(0, made[0])] if head else []  # every pass makes the head's states anew
-                found += zip([k + bool(head) for k in batch], made[1:], strict=True)
-                yield from [(index, states) for index, states in found if index in left]
-                left -= {index for index, _ in found}
+            lower = next((c for c in range(layer - 1, 0, -1) if self._has(self.space(c, head), head, keys)), 0)
+            below = known(lower) if lower else None
+            done = 0
+            for batch in batches(due, rows, len(head)):
+                yield batch, self._run([rows[k] for k in batch], len(head), below, layer)
                 done += len(batch)
-                on_progress(done, len(numbers))
+                if layer == cut:
+                    on_progress(done, len(due))
 
-        return known(cut, compute)
+        return known(cut)
 
-    def _has(self, layer: int, head: Row, names: Sequence[str], kept: Mapping[str, Any]) -> bool:
-        return self.store.has(self.space(layer, head), names, **kept)
+    def keep(
+        self,
+        space: str,
+        head: Row,
+        keys: Sequence[str],
+        passes: Callable[[list[int]], Iterable[Pass]],
+        *,
+        width: int | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What is made of ``head`` and, after it, of each of ``keys``: read, or computed and kept.
+
+        Args:
+            passes: computes for these numbers of ``keys``.
+            width: of what is made; None: that of hidden states.
+
+        Returns:
+            (tokens, width) of the head, without tokens where that is empty, and of each key.
+        """
+
+        def compute(wanted: list[int]) -> Iterator[tuple[int, Tensor]]:
+            left = set(wanted)
+            for numbers, made in passes(sorted({max(index - bool(head), 0) for index in wanted})):
+                found = [(0, made[0])] if head else []  # every pass makes the head's anew
+                found += zip([number + bool(head) for number in numbers], made[1:], strict=True)
+                yield from [(index, one) for index, one in found if index in left]
+                left -= {index for index, _ in found}
+
+        kept = self._kept if width is None else self._kept | {"width": width}
+        found = self.store.rows(space, _names(head, keys), compute=compute, **kept)
+        return (found.pop(0) if head else found[0][:0]), found
+
+    def _has(self, space: str, head: Row, keys: Sequence[str]) -> bool:
+        return self.store.has(space, _names(head, keys), **self._kept)
+
+    @property
+    def _kept(self) -> dict[str, Any]:
+        return {"width": self.model.config.hidden_size, "dtype": self.state_dtype()}
 
     @torch.no_grad()
     def _run(self, rows: Sequence[Row], prefix: int, below: FrozenStates | None, cut: int) -> list[Tensor]:
@@ -142,12 +173,31 @@ class Freezer:
         return dtype
 
 
+@dataclass(frozen=True)
+class FrozenLayers:
+    """The layers below an adapter, and what keeps what they make.
+
+    Attributes:
+        freezer: names and stores it; nothing trained sits below the cut.
+        cut: the lowest layer with an adapter, 1 or higher.
+    """
+
+    freezer: Freezer
+    cut: int
+
+
 def row_key(ids: Row) -> str:
     """Identity of a tokenised row, hex SHA-256."""
     return hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()
 
 
-def _batches(numbers: Sequence[int], rows: Sequence[Row], prefix: int) -> Iterator[list[int]]:
+def without_repeats(rows: Sequence[Row]) -> tuple[list[Row], Row]:
+    """Each row once, and what all of them begin with; every row keeps a token of its own."""
+    once: list[Row] = list(dict.fromkeys(map(tuple, rows)))
+    return once, once[0][: min(common_prefix(once), *(len(row) - 1 for row in once))]
+
+
+def batches(numbers: Sequence[int], rows: Sequence[Row], prefix: int) -> Iterator[list[int]]:
     """Row numbers in passes of some 2,000 tokens, rows of like length together."""
     batch: list[int] = []
     tokens = 0
@@ -160,3 +210,7 @@ def _batches(numbers: Sequence[int], rows: Sequence[Row], prefix: int) -> Iterat
         tokens += own
     if batch:
         yield batch
+
+
+def _names(head: Row, keys: Sequence[str]) -> list[str]:
+    return [*([row_key(head)] if head else []), *keys]

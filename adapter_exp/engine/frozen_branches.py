@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -13,60 +12,42 @@ from torch import Tensor
 
 from adapter_exp.engine.branches import Branching
 from adapter_exp.engine.decoder import embed, run_layers
-from adapter_exp.engine.frozen import Freezer, row_key
+from adapter_exp.engine.frozen import FrozenLayers, Pass
 
 
-@dataclass(frozen=True)
-class FrozenBranches:
-    """Keeps what the layers below ``cut`` make of branchings.
+def branch_states(frozen: FrozenLayers, passes: Sequence[Branching]) -> list[Tensor] | None:
+    """States (tokens, width) entering the cut for each pass; None where they do not fit into the store.
 
-    Attributes:
-        freezer: names and stores the states; nothing trained sits below the cut.
-        cut: layer that the states enter, 1 or higher.
+    Args:
+        passes: that begin with the same prefix.
     """
+    freezer = frozen.freezer
+    width, dtype = freezer.model.config.hidden_size, freezer.state_dtype()
+    head = list(passes[0].contexts[0][: passes[0].prefix])
+    tokens = sum(len(one.tokens) for one in passes)
+    if not freezer.store.room_for(tokens * width * dtype.itemsize):
+        return None
+    items = [(number, place) for number, one in enumerate(passes) for place in range(len(one.contexts))]
 
-    freezer: Freezer
-    cut: int
+    def computed(due: list[int]) -> Iterator[Pass]:
+        for number, group in groupby(due, key=lambda k: items[k][0]):
+            numbers = list(group)
+            part = _part(passes[number], [items[k][1] for k in numbers])
+            yield numbers, _split(part, _run(frozen, part))
 
-    def states(self, passes: Sequence[Branching]) -> list[Tensor] | None:
-        """States (tokens, width) entering the cut for each pass; None where they do not fit into the store.
+    keys = [_item_key(passes[number], place) for number, place in items]
+    first, rows = freezer.keep(freezer.space(frozen.cut, head, "branches"), head, keys, computed)
+    own = iter(rows)
+    return [_join(one, first, [next(own) for _ in one.contexts]) for one in passes]
 
-        Args:
-            passes: that begin with the same prefix.
-        """
-        width, dtype = self.freezer.model.config.hidden_size, self.freezer.state_dtype()
-        head = list(passes[0].contexts[0][: passes[0].prefix])
-        tokens = sum(len(one.tokens) for one in passes)
-        if not self.freezer.store.room_for(tokens * width * dtype.itemsize):
-            return None
-        items = [(number, place) for number, one in enumerate(passes) for place in range(len(one.contexts))]
-        names = [*([row_key(head)] if head else []), *(_item_key(passes[number], place) for number, place in items)]
 
-        def compute(wanted: list[int]) -> Iterator[tuple[int, Tensor]]:
-            left = set(wanted)
-            # The head's states come with those of any item.
-            due = sorted({max(index - bool(head), 0) for index in wanted})
-            for number, group in groupby(due, key=lambda k: items[k][0]):
-                numbers = list(group)
-                part = _part(passes[number], [items[k][1] for k in numbers])
-                first, *own = _split(part, self._run(part))
-                found = [*([(0, first)] if head else []), *zip([k + bool(head) for k in numbers], own, strict=True)]
-                yield from [(index, states) for index, states in found if index in left]
-                left -= {index for index, _ in found}
-
-        space = self.freezer.space(self.cut, head, "branches")
-        rows = self.freezer.store.rows(space, names, width=width, dtype=dtype, compute=compute)
-        first = rows.pop(0) if head else rows[0][:0]
-        own = iter(rows)
-        return [_join(one, first, [next(own) for _ in one.contexts]) for one in passes]
-
-    @torch.no_grad()
-    def _run(self, part: Branching) -> Tensor:
-        model = self.freezer.model
-        with self.freezer.autocast():
-            states = embed(model, torch.tensor(part.tokens, device=model.device))
-            states = run_layers(model, part.layout.to(model.device), states, last=self.cut)
-        return states.to(self.freezer.state_dtype())
+@torch.no_grad()
+def _run(frozen: FrozenLayers, part: Branching) -> Tensor:
+    model = frozen.freezer.model
+    with frozen.freezer.autocast():
+        states = embed(model, torch.tensor(part.tokens, device=model.device))
+        states = run_layers(model, part.layout.to(model.device), states, last=frozen.cut)
+    return states.to(frozen.freezer.state_dtype())
 
 
 def _item_key(branching: Branching, place: int) -> str:

@@ -25,7 +25,7 @@ from adapter_exp.evaluation.specs import BatchSize
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from adapter_exp.engine.frozen_branches import FrozenBranches
+    from adapter_exp.engine.frozen import FrozenLayers
 
 # A batch's logits may hold this many numbers (1 GiB in fp32): long texts over a large vocabulary go in smaller batches.
 _LOGITS_LIMIT = 2**28
@@ -101,7 +101,7 @@ def score_rows(
     *,
     batch_size: BatchSize,
     speed: SpeedConfig = EVERY_SAVING,
-    frozen: FrozenBranches | None = None,
+    frozen: FrozenLayers | None = None,
     on_progress: Progress | None = None,
 ) -> list[Scored]:
     """Score (prompt, continuation) pairs in one list; see ``score_continuations``.
@@ -149,10 +149,11 @@ def _packed_passes(
     rows: Mapping[int, tuple[Sequence[int], Sequence[int]]],
     batch_size: int,
     speed: SpeedConfig,
-    frozen: FrozenBranches | None,
+    frozen: FrozenLayers | None,
 ) -> Iterator[dict[int, float]]:
     """Log-probabilities by row, pass by pass; rows of one prompt share it in one pass."""
     from adapter_exp.engine.branches import Branching, branch_logprobs
+    from adapter_exp.engine.frozen_branches import branch_states
     from adapter_exp.engine.layout import common_prefix
 
     items = _items(rows, batch_size)
@@ -165,7 +166,7 @@ def _packed_passes(
     passes = [
         Branching([item.prompt for item in batch], [item.continuations for item in batch], prefix) for batch in batches
     ]
-    states = frozen.states(passes) if frozen is not None and passes else None
+    states = branch_states(frozen, passes) if frozen is not None and passes else None
     for number, batch in enumerate(batches):
         if frozen is None or states is None:
             sums = branch_logprobs(model, passes[number])

@@ -16,6 +16,7 @@ from adapter_exp.engine.specs import SpeedConfig
 from adapter_exp.evaluation.generation import Finished, Questions
 
 if TYPE_CHECKING:
+    from adapter_exp.engine.frozen_prompts import KeptPrompts
     from adapter_exp.evaluation.decoding import Picker
 
 # Tokens of prompts in one pass: enough to keep the cores busy, few enough for the activations to stay small.
@@ -32,9 +33,12 @@ class _Row:
 
 
 def answer_packed(
-    questions: Questions, order: Sequence[int], batch_size: int, speed: SpeedConfig
+    questions: Questions, order: Sequence[int], batch_size: int, speed: SpeedConfig, kept: KeptPrompts | None
 ) -> Iterator[list[Finished]]:
     """Answer the prompts ``order`` (numbers in ``questions.prompts``, at least one), at most ``batch_size`` at a time.
+
+    Args:
+        kept: the prompts, having passed the layers below the adapter; None: all layers run.
 
     Yields:
         the answers that a pass finished.
@@ -45,9 +49,11 @@ def answer_packed(
     rows = min(batch_size, len(order))
     batch = AnswerBatch(
         questions.model,
-        questions.prompts[order[0]][:prefix],
+        questions.prompts[order[0]],
+        prefix,
         rows=rows,
         capacity=longest - prefix + questions.decoding.max_new_tokens,
+        kept=kept,
     )
     refill = max(1, round(rows * _REFILL_SHARE)) if speed.continuous_batching else rows
     picker, active, filling = questions.picker(), list[_Row](), False
@@ -58,7 +64,7 @@ def answer_packed(
         if filling:
             asked = [_Row(row) for row in _next(waiting, free, questions.prompts, prefix)]
             active += asked
-            logits = batch.prefill([questions.prompts[one.row][prefix:] for one in asked])
+            logits = batch.prefill([questions.prompts[one.row] for one in asked])
         else:
             asked = active
             logits = batch.step([one.tokens[-1] for one in asked])

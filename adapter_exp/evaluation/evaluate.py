@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from adapter_exp.data.rendering import Renderer
-    from adapter_exp.engine.frozen_branches import FrozenBranches
+    from adapter_exp.engine.frozen import FrozenLayers
 
 RESAMPLES = 2000
 LIBRARIES = ("torch", "transformers", "bitsandbytes")
@@ -77,7 +77,7 @@ def evaluate(
     *,
     batch_size: BatchSize,
     speed: SpeedConfig = EVERY_SAVING,
-    frozen: FrozenBranches | None = None,
+    frozen: FrozenLayers | None = None,
     decoding: Decoding | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -88,7 +88,7 @@ def evaluate(
     Args:
         batch_size: most rows computed together; ``auto``: as many as pay and fit.
         speed: which savings are used; in fp32 they change no answer.
-        frozen: keeps what the layers below the lowest adapter make of labels and their prompts.
+        frozen: keeps what the layers below the lowest adapter make of prompts and labels.
         decoding: how answers are generated; None is greedy with the task's stop strings and length.
         resamples, seed: of the bootstrap.
         on_progress: called with the answers had so far and the answers in all.
@@ -152,7 +152,7 @@ class _Asker:
         decoding: Decoding,
         batch_size: BatchSize,
         speed: SpeedConfig,
-        frozen: FrozenBranches | None,
+        frozen: FrozenLayers | None,
     ) -> None:
         self.model, self.tokenizer, self.renderer = model, tokenizer, renderer
         self.decoding, self.batch_size, self.speed, self.frozen = decoding, batch_size, speed, frozen
@@ -193,6 +193,7 @@ class _Asker:
             end_ids=self.renderer.end_ids,
             batch_size=self.batch_size,
             speed=self.speed,
+            frozen=self.frozen,
             on_progress=on_progress,
         )
         self._note_batches(texts)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from adapter_exp.engine.frozen import FrozenLayers
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -52,6 +54,7 @@ def generate(
     end_ids: Collection[int],
     batch_size: BatchSize,
     speed: SpeedConfig = EVERY_SAVING,
+    frozen: FrozenLayers | None = None,
     on_progress: Progress | None = None,
 ) -> list[Generated]:
     """Answer each prompt (token ids), in the order given.
@@ -62,6 +65,7 @@ def generate(
             fp32 it changes the speed and nothing else, sampled texts included.
         speed: its savings compute what all prompts begin with once, pad nothing, and let a waiting prompt take the
             place of a finished one.
+        frozen: keeps what the layers below the lowest adapter make of the prompts; None: all layers run.
 
     Raises:
         ValueError: for a prompt without tokens.
@@ -69,21 +73,32 @@ def generate(
     """
     if not prompts:
         return []
+    from adapter_exp.engine.frozen_prompts import keep_prompts
+    from adapter_exp.evaluation.continuous import answer_packed
+
     refuse_empty(prompts)
     questions = Questions(model, prompts, decoding, Ending(tokenizer, decoding.stop, end_ids))
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # the largest first: no late out-of-memory
     answers: dict[int, Generated] = {}
+    packed = packs(model, speed)
 
     def attempt(rows: int) -> None:
         waiting = [row for row in order if row not in answers]
-        for some in _answer(questions, waiting, rows, speed, padding_id(tokenizer)):
+        if packed:
+            answered = answer_packed(questions, waiting, rows, speed, kept)
+        else:
+            answered = _answer_padded(questions, waiting, rows, padding_id(tokenizer))
+        for some in answered:
             for one in some:
                 text = questions.ending.text(one.tokens)
-                answers[one.row] = Generated(text, len(one.tokens), one.milliseconds, rows)
+                answers[one.row] = Generated(text, len(one.tokens), keeping_ms + one.milliseconds, rows)
             if on_progress is not None:
                 on_progress(len(answers), len(prompts))
 
     with evaluation_mode(model):
+        started = time.perf_counter()
+        kept = keep_prompts(frozen, prompts) if packed and frozen is not None else None
+        keeping_ms = 1000 * (time.perf_counter() - started) / len(prompts)
         halved_when_full(rows_for_generation(model, prompts, decoding.max_new_tokens, batch_size), attempt)
     return [answers[row] for row in range(len(prompts))]
 
@@ -113,16 +128,6 @@ class Finished:
     row: int
     tokens: list[int]
     milliseconds: float
-
-
-def _answer(
-    questions: Questions, order: Sequence[int], batch_size: int, speed: SpeedConfig, pad_id: int
-) -> Iterator[list[Finished]]:
-    if not packs(questions.model, speed):
-        return _answer_padded(questions, order, batch_size, pad_id)
-    from adapter_exp.evaluation.continuous import answer_packed
-
-    return answer_packed(questions, order, batch_size, speed)
 
 
 def _answer_padded(

@@ -50,6 +50,23 @@ def load_model(folder: str, quantization: str) -> tuple[Any, Any]:
     return model, tokenizer
 
 
+def training_settings(options: Any) -> dict[str, Any]:
+    """What peft's Trainer and TRL's are told alike."""
+    return {
+        "output_dir": str(options.result.parent / "trainer"),
+        "num_train_epochs": options.epochs,
+        "per_device_train_batch_size": options.batch_size,
+        "learning_rate": options.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "seed": options.seed,
+        "use_cpu": not torch.cuda.is_available(),
+    }
+
+
 def layer_numbers(layers: str, total: int) -> list[int]:
     """``all`` or ``last:N`` as numbers of decoder layers."""
     count = total if layers == "all" else int(layers.removeprefix("last:"))

@@ -14,8 +14,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from common import TARGETS, StepClock, generate_answers, layer_numbers, load_model, read_rows, write_result
+from common import (
+    TARGETS,
+    StepClock,
+    generate_answers,
+    layer_numbers,
+    load_model,
+    read_rows,
+    training_settings,
+    write_result,
+)
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from safetensors.torch import save_file
 from torch import nn
@@ -119,21 +127,7 @@ def _row(tokenizer: Any, row: dict[str, str]) -> dict[str, list[int]]:
 
 
 def _train(model: Any, tokenizer: Any, rows: list[Any], options: argparse.Namespace, clock: StepClock) -> None:
-    folder = options.result.parent
-    arguments = TrainingArguments(
-        output_dir=str(folder / "trainer"),
-        num_train_epochs=options.epochs,
-        per_device_train_batch_size=options.batch_size,
-        gradient_accumulation_steps=options.accumulation,
-        learning_rate=options.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.1,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        seed=options.seed,
-        use_cpu=not torch.cuda.is_available(),
-    )
+    arguments = TrainingArguments(**training_settings(options), gradient_accumulation_steps=options.accumulation)
     model.config.use_cache = False
     collator = DataCollatorForSeq2Seq(tokenizer, padding=True)
     Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator, callbacks=[clock]).train()

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import TARGETS, StepClock, layer_numbers, load_model, read_rows, write_result
+from common import TARGETS, StepClock, layer_numbers, load_model, read_rows, training_settings, write_result
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import set_seed
@@ -73,22 +73,11 @@ def _options() -> argparse.Namespace:
 
 
 def _arguments(options: argparse.Namespace) -> SFTConfig:
-    on_gpu = torch.cuda.is_available()
     return SFTConfig(
-        output_dir=str(options.result.parent / "trainer"),
-        num_train_epochs=options.epochs,
-        per_device_train_batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.1,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        seed=options.seed,
+        **training_settings(options),
         completion_only_loss=True,
         gradient_checkpointing=not options.no_checkpointing,
-        bf16=on_gpu,
-        use_cpu=not on_gpu,
+        bf16=torch.cuda.is_available(),
     )
 
 

@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from adapter_exp.adapters.specs import LoraSpec, MlpSpec
+
+UPPER_SPECS = {"lora": LoraSpec(r=4, layers="last:2"), "mlp": MlpSpec(hidden_dim=8, layers="last:2")}
+
 SIZES: dict[str, Any] = {
     "vocab_size": 261,
     "hidden_size": 32,
@@ -65,3 +69,28 @@ def fresh_llama() -> Any:
 @pytest.fixture
 def fresh_gemma3() -> Any:
     return build("gemma3")
+
+
+@pytest.fixture(params=UPPER_SPECS)
+def upper_adapter(request: pytest.FixtureRequest, any_model: Any) -> Any:
+    """An adapter on each model that begins at layer 1 and changes what the model says."""
+    import torch
+
+    from adapter_exp.adapters import attach
+
+    attached = attach(any_model, UPPER_SPECS[request.param])
+    with torch.no_grad():
+        for number, parameter in enumerate(attached.parameters().values()):
+            generator = torch.Generator().manual_seed(number)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    assert attached.lowest_layer() == 1
+    any_model.eval()
+    yield attached
+    attached.detach()
+    any_model.eval()
+
+
+@pytest.fixture
+def adapted(upper_adapter: Any, any_model: Any) -> Any:
+    """Each model with such an adapter."""
+    return any_model

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
-import torch
 
-from adapter_exp.adapters import attach
-from adapter_exp.adapters.specs import LoraSpec, MlpSpec
-from adapter_exp.engine.frozen import Freezer
-from adapter_exp.engine.frozen_branches import FrozenBranches
-from adapter_exp.engine.store import StateStore
 from adapter_exp.evaluation.choices import Scored, score_rows
+from tests.evaluation.freezing import frozen
 from tests.evaluation.speeds import PLAIN
 
-CUT = 1
-SPECS = {
-    "lora": LoraSpec(r=4, layers="last:2"),
-    "mlp": MlpSpec(hidden_dim=8, layers="last:2"),
-}
 HEAD = [7, 8, 9, 10, 11]
 ROWS = [
     ([*HEAD, 40 + k, *range(60, 60 + 3 * k)], answer)
@@ -29,27 +16,8 @@ ROWS = [
 ]
 
 
-def frozen(model: Any, folder: Path, max_bytes: int = 10**8) -> FrozenBranches:
-    return FrozenBranches(
-        Freezer(model, StateStore(folder, max_bytes=max_bytes), weights_sha256="0" * 64, dtype=torch.float32), CUT
-    )
-
-
 def logprobs(scored: list[Scored]) -> list[float]:
     return [one.logprob for one in scored]
-
-
-@pytest.fixture(params=SPECS)
-def adapted(request: pytest.FixtureRequest, any_model: Any) -> Any:
-    attached = attach(any_model, SPECS[request.param])
-    with torch.no_grad():
-        for number, parameter in enumerate(attached.parameters().values()):
-            generator = torch.Generator().manual_seed(number)
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    assert attached.lowest_layer() == CUT
-    yield any_model
-    attached.detach()
-    any_model.eval()
 
 
 def test_computed_and_read_states_give_the_plain_numbers(adapted, tiny_tokenizer, tmp_path):

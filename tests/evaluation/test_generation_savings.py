@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 
-from adapter_exp.adapters import attach
-from adapter_exp.adapters.specs import LoraSpec, MlpSpec
 from adapter_exp.evaluation.batching import NotFiniteError
 from adapter_exp.evaluation.decoding import Decoding
 from adapter_exp.evaluation.generation import Generated, generate
+from tests.evaluation.freezing import frozen
 from tests.evaluation.speeds import PLAIN, SAVINGS
 
 EOS = 257
@@ -38,6 +39,17 @@ def facts(answers: list[Generated]) -> list[tuple[str, int]]:
     return [(one.text, one.new_tokens) for one in answers]
 
 
+@contextmanager
+def counted_tokens(model: Any, layer: int) -> Iterator[list[int]]:
+    """How many tokens each pass takes through a layer."""
+    tokens: list[int] = []
+    handle = model.model.layers[layer].mlp.register_forward_hook(lambda module, args, out: tokens.append(out.shape[1]))
+    try:
+        yield tokens
+    finally:
+        handle.remove()
+
+
 @pytest.fixture(scope="module")
 def ends() -> tuple[int, ...]:
     """So many tokens that answers end at different steps, and some at none."""
@@ -57,24 +69,44 @@ def test_every_saving_gives_the_answers_of_the_plain_path(any_model, tiny_tokeni
             assert facts(ask(any_model, tiny_tokenizer, prompts, decoding, **options)) == wanted, (name, batch_size)
 
 
-@pytest.mark.parametrize(
-    "spec", [LoraSpec(r=4, layers="last:2"), MlpSpec(hidden_dim=8, layers="last:2")], ids=["lora", "mlp"]
-)
-def test_an_adapter_takes_part(any_model, tiny_tokenizer, ends, spec):
+def test_an_adapter_takes_part(upper_adapter, adapted, tiny_tokenizer, ends):
     prompts = prompts_sharing(7)
-    base = facts(ask(any_model, tiny_tokenizer, prompts, GREEDY, end_ids=ends))
-    attached = attach(any_model, spec)
-    try:
-        with torch.no_grad():
-            for number, parameter in enumerate(attached.parameters().values()):
-                generator = torch.Generator().manual_seed(number)
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-        any_model.eval()
-        wanted = facts(ask(any_model, tiny_tokenizer, prompts, GREEDY, end_ids=ends, speed=PLAIN))
-        assert wanted != base
-        assert facts(ask(any_model, tiny_tokenizer, prompts, GREEDY, end_ids=ends)) == wanted
-    finally:
-        attached.detach()
+    wanted = facts(ask(adapted, tiny_tokenizer, prompts, GREEDY, end_ids=ends, speed=PLAIN))
+    assert facts(ask(adapted, tiny_tokenizer, prompts, GREEDY, end_ids=ends)) == wanted
+    with upper_adapter.disabled():
+        assert wanted != facts(ask(adapted, tiny_tokenizer, prompts, GREEDY, end_ids=ends, speed=PLAIN))
+
+
+@pytest.mark.parametrize("shared", [0, 7, None])
+@pytest.mark.parametrize("decoding", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_kept_prompts_give_the_answers_of_the_plain_path(adapted, tiny_tokenizer, ends, decoding, shared, tmp_path):
+    prompts = prompts_sharing(shared)
+    wanted = facts(ask(adapted, tiny_tokenizer, prompts, decoding, end_ids=ends, speed=PLAIN))
+    for batch_size in (1, 3, 8):  # computed, then read
+        options = {"end_ids": ends, "batch_size": batch_size, "frozen": frozen(adapted, tmp_path)}
+        assert facts(ask(adapted, tiny_tokenizer, prompts, decoding, **options)) == wanted
+        options["frozen"] = frozen(adapted, tmp_path)
+        assert facts(ask(adapted, tiny_tokenizer, prompts[:2], decoding, **options)) == wanted[:2]
+
+
+def test_prompts_pass_the_layers_below_once(llama, tiny_tokenizer, tmp_path):
+    prompts = prompts_sharing(7)
+    own = sum(LENGTHS)
+    for asked, tokens in ((prompts[:4], 7 + sum(LENGTHS[:4])), (prompts[:4], 0), (prompts, 7 + own), (prompts, 0)):
+        with counted_tokens(llama, 0) as below, counted_tokens(llama, 1) as above:
+            ask(llama, tiny_tokenizer, asked, Decoding(1), frozen=frozen(llama, tmp_path))
+        # More prompts with the same beginning: only the new ones run.
+        known = sum(LENGTHS[:4]) if tokens > own else 0
+        assert sum(below) == tokens - known
+        assert sum(above) == 7 + sum(LENGTHS[: len(asked)])
+
+
+def test_prompts_that_do_not_fit_are_not_kept(llama, tiny_tokenizer, tmp_path):
+    prompts = prompts_sharing(7)
+    wanted = facts(ask(llama, tiny_tokenizer, prompts, GREEDY))
+    got = ask(llama, tiny_tokenizer, prompts, GREEDY, frozen=frozen(llama, tmp_path, max_bytes=1000))
+    assert facts(got) == wanted
+    assert [path.name for path in tmp_path.iterdir()] == ["store.lock"]
 
 
 def test_order_and_company_do_not_matter(any_model, tiny_tokenizer, ends):
@@ -109,10 +141,8 @@ def test_waiting_prompts_take_the_place_of_finished_ones(llama, tiny_tokenizer, 
 
 def test_the_shared_prefix_runs_once(llama, tiny_tokenizer):
     prompts = prompts_sharing(7)
-    tokens: list[int] = []
-    handle = llama.model.layers[0].mlp.register_forward_hook(lambda module, args, out: tokens.append(out.shape[1]))
-    ask(llama, tiny_tokenizer, prompts, Decoding(1))
-    handle.remove()
+    with counted_tokens(llama, 0) as tokens:
+        ask(llama, tiny_tokenizer, prompts, Decoding(1))
     assert sum(tokens) == 7 + sum(LENGTHS)
 
 

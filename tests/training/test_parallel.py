@@ -61,6 +61,7 @@ def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     return in_two_processes("trainings", str(tiny_folder), folder=tmp_path_factory.mktemp("two"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_two_processes_train_what_one_does(trained, tiny_folder, tmp_path, case, one_thread):
     alone = train_case(load_tiny(tiny_folder), tmp_path, case, ALONE)
@@ -77,6 +78,7 @@ def test_two_processes_train_what_one_does(trained, tiny_folder, tmp_path, case,
     assert (first.result.tokens, first.result.steps) == (alone.result.tokens, alone.result.steps)
 
 
+@pytest.mark.slow
 def test_a_stop_in_one_process_stops_all_at_the_same_step_and_training_goes_on_as_if_never_stopped(trained):
     for results in trained:
         assert results["stopped"] == f"training saved at step {STOP_AT}"
@@ -86,19 +88,23 @@ def test_a_stop_in_one_process_stops_all_at_the_same_step_and_training_goes_on_a
         assert straight.same_weights(resumed)  # with dropout: each process has its own random states again
 
 
+@pytest.mark.slow
 def test_adapters_that_differ_at_the_start_are_refused(trained):
     assert all("the adapter differs among the processes" in results["other start"] for results in trained)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_number_of_processes_is_refused(trained, tiny_folder, tmp_path):
     with pytest.raises(UserError, match="was trained by 2 processes, this run has 1; start as many again"):
         run(load_tiny(tiny_folder), tmp_path, settings(), resume_from=trained[0]["checkpoint"])
 
 
+@pytest.mark.slow
 def test_processes_that_only_accelerate_knows_of_are_refused(trained):
     assert all("the launcher started 2 processes in a way that is not" in results["lone"] for results in trained)
 
 
+@pytest.mark.slow
 def test_all_processes_end_as_the_first_to_end(tmp_path):
     first, second = in_two_processes("ends", free_port(), free_port(), free_port(), folder=tmp_path)
     assert first["user"][:2] == second["user"][:2] == ("UserError", "trainer.x: '1' is bad.\nseed: '2' is bad.")
