@@ -38,6 +38,21 @@ def matmul_gflops(tokens: int = TOKENS) -> float:
     return operations / sorted(times)[len(times) // 2] / 1e9
 
 
+def gpu_matmul_gflops(width: int = 4096, inner: int = 14336, tokens: int = 4096) -> float:
+    """Rate of an 8-billion-parameter Llama's largest product in bfloat16 on the CUDA device, in 1e9/s."""
+    x = torch.randn(tokens, width, device="cuda", dtype=torch.bfloat16)
+    weight = torch.randn(inner, width, device="cuda", dtype=torch.bfloat16)
+    times = []
+    for _ in range(ROUNDS):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(ROUNDS):
+            x @ weight.T
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return 2 * tokens * width * inner * ROUNDS / sorted(times)[len(times) // 2] / 1e9
+
+
 if __name__ == "__main__":
     facts = {
         "cores": os.cpu_count(),
@@ -48,4 +63,6 @@ if __name__ == "__main__":
         "load_1min": round(os.getloadavg()[0], 1),
         "matmul_gflops": matmul_gflops(),
     }
+    if torch.cuda.is_available():
+        facts |= {"gpu": torch.cuda.get_device_name(), "gpu_matmul_gflops": gpu_matmul_gflops()}
     print(json.dumps(facts))

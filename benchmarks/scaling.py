@@ -23,7 +23,7 @@ from statistics import median
 import numpy as np
 from measure import Measured, arguments, cache_folder, machine, parsed, spread, write
 from ours import FREEZING, PLAIN, converted_cache, records, run_ours, seconds_of
-from train_step import TRAINING
+from train_step import TRAINING, repeated_text
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Axis:
 
 AXES = (
     Axis("examples", tuple((n, f"task.max_train={n}") for n in (16, 32, 64, 128))),
-    Axis("length", tuple((n, f"task.prompt='{' '.join(['{text}'] * n)}'") for n in (1, 2, 4, 8)), key="tokens"),
+    Axis("length", tuple((n, repeated_text(n)) for n in (1, 2, 4, 8)), key="tokens"),
     Axis("rank", tuple((r, f"adapter.r={r}") for r in (4, 16, 64, 256))),
     Axis("layers", tuple((n, f"adapter.layers=last:{n}") for n in (2, 4, 8, 16, 30))),
 )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from measure import Case, Column, Measured, arguments, cache_folder, interleaved, parsed, report
@@ -72,7 +72,15 @@ def main() -> None:
             text = instruction(options.instruction_tokens, facts["nerus"]["train"]["prefix_tokens"], facts["model"])
             overrides.append(f"task.system='{text}'")
             facts = write_texts(root / "texts", overrides, cache=cache)
-        cases = _cases(options, root, overrides, layers, facts["model"], cache)
+        cases = training_cases(
+            root,
+            overrides,
+            peers_for(layers, strong=options.strong),
+            model=facts["model"],
+            cache=cache,
+            python=options.peers_python,
+            plain=not options.no_plain,
+        )
         results, machines = interleaved(cases, options.repeats)
     finally:
         shutil.rmtree(root, ignore_errors=True)
@@ -111,36 +119,65 @@ def instruction(tokens: int, bundled: int, model: str) -> str:
     return " ".join(words[:count])
 
 
-def _cases(options: object, root: Path, overrides: Sequence[str], layers: str, model: str, cache: Path) -> list[Case]:
+def training_cases(
+    root: Path,
+    overrides: Sequence[str],
+    peers: Mapping[str, Sequence[str]],
+    *,
+    model: str,
+    cache: Path,
+    python: Path,
+    plain: bool,
+) -> list[Case]:
+    """Ours and the peers on the rows in ``root / "texts"``, each measured as ``rates`` tells.
+
+    Args:
+        peers: by name a script of ``peers/`` and its options.
+        model: folder of the model.
+        plain: also ours with every saving off.
+    """
     train = root / "texts" / "nerus.train.jsonl"
+    rows = len(train.read_text(encoding="utf-8").splitlines())
 
     def ours(name: str, *more: str) -> Case:
         def run(repeat: int) -> Measured:
             folder = root / f"{'plain' if more else 'ours'}-{repeat}"
             fresh = converted_cache(folder / "cache", cache)
             measured, trainings = run_ours([*overrides, f"trainer.epochs={EPOCHS}", *more], folder, cache=fresh)
-            frozen_s = seconds_of(records(folder)[0], FREEZING)
+            record = records(folder)[0]
+            frozen_s = seconds_of(record, FREEZING)
+            device_bytes = record["resources"]["peak_device_bytes"]
+            if device_bytes is not None:
+                measured["peak_device_bytes"] = device_bytes
             ends_s = [frozen_s + end_s for end_s in trainings[0]]
-            return {**measured, "frozen_s": frozen_s, **rates(ends_s, rows=_lines(train), epochs=EPOCHS)}
+            return {**measured, "frozen_s": frozen_s, **rates(ends_s, rows=rows, epochs=EPOCHS)}
 
         return Case(name, run)
 
     def peer(name: str, script: str, *more: str) -> Case:
         def run(repeat: int) -> Measured:
             folder = root / f"{script}{''.join(more)}-{repeat}"
-            measured, found = run_peer(
-                script, folder, "--train", train, "--layers", layers, *more, model=model, python=options.peers_python
-            )
-            return {**measured, **rates(found["step_ends_s"], rows=_lines(train), epochs=1)}
+            measured, found = run_peer(script, folder, "--train", train, *more, model=model, python=python)
+            return {**measured, **rates(found["step_ends_s"], rows=rows, epochs=1)}
 
         return Case(name, run, peer=True)
 
-    cases = [ours("adapter_exp"), peer("peft + Trainer", "peft_trainer"), peer("TRL SFTTrainer", "trl_sft")]
-    if options.strong:
-        cases.append(peer("peft + Trainer, no checkpointing", "peft_trainer", "--no-checkpointing"))
-    if not options.no_plain:
-        cases.append(ours("adapter_exp, every saving off", *PLAIN))
-    return cases
+    cases = [ours("adapter_exp"), *(peer(name, *command) for name, command in peers.items())]
+    return [*cases, ours("adapter_exp, every saving off", *PLAIN)] if plain else cases
+
+
+def peers_for(layers: str, *, strong: bool = False, batch_size: int = BATCH_SIZE) -> dict[str, list[str]]:
+    """The scripts that training is compared with; ``strong``: one more, without activation checkpointing."""
+    common = ["--layers", layers, "--batch-size", str(batch_size)]
+    peers = {"peft + Trainer": ["peft_trainer", *common], "TRL SFTTrainer": ["trl_sft", *common]}
+    if strong:
+        peers["peft + Trainer, no checkpointing"] = ["peft_trainer", *common, "--no-checkpointing"]
+    return peers
+
+
+def repeated_text(times: int) -> str:
+    """The override that makes rows longer: each text several times."""
+    return f"task.prompt='{' '.join(['{text}'] * times)}'"
 
 
 def rates(step_ends_s: Sequence[float], *, rows: int, epochs: int) -> Measured:
@@ -156,10 +193,6 @@ def rates(step_ends_s: Sequence[float], *, rows: int, epochs: int) -> Measured:
     if epochs > 1:
         found["later_epochs_per_s"] = rows * (epochs - 1) / (all_s - first_s)
     return found
-
-
-def _lines(path: Path) -> int:
-    return len(path.read_text(encoding="utf-8").splitlines())
 
 
 if __name__ == "__main__":

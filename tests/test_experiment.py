@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from experiment_samples import config, record
+from safetensors.torch import load_file
 
 from adapter_exp.adapters import count_parameters
 from adapter_exp.config import Config
@@ -160,6 +162,31 @@ def test_the_same_configuration_gives_the_same_bytes(runs, root, kind):
     assert weights_sha256(base.model) == before
     assert not any(parameter.requires_grad for parameter in base.model.parameters())
     assert not hasattr(base.model, "peft_config")
+
+
+def test_no_saving_changes_what_a_run_finds(runs, root):
+    _, exact = runs["mlp"]
+    plain = root / "outputs" / "plain"
+    run_experiment(config(root, *KINDS["mlp"], "speed=plain", "quantization.keep=4bit"), plain)
+    found, wanted = record(exact), record(plain)
+    for curve in ("loss", "validation_loss"):
+        losses = [[point["loss"] for point in data["training"][curve]] for data in (found, wanted)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert found["training"]["tokens"]["computed"] < wanted["training"]["tokens"]["computed"]
+    assert [gate["passed"] for gate in found["gates"]] == [gate["passed"] for gate in wanted["gates"]]
+    weights, reference = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (exact, plain))
+    for name, tensor in weights.items():
+        assert torch.allclose(tensor, reference[name], rtol=0, atol=1e-4)
+    for name in TASKS:
+        rows, others = (read_predictions(folder / "predictions" / f"{name}.adapted.jsonl") for folder in (exact, plain))
+        for row, other in zip(rows, others, strict=True):
+            assert (row.response, row.prediction, row.statistics) == (
+                other.response,
+                other.prediction,
+                other.statistics,
+            )
+            for logprobs, known in zip(row.logprobs, other.logprobs, strict=True):
+                assert logprobs == pytest.approx(known, abs=1e-4)
 
 
 def test_another_seed_gives_other_numbers(runs, root):

@@ -14,7 +14,7 @@ from adapter_exp.models.copies import copied_weights_sha256, copy_folder, has_ro
 from adapter_exp.models.dequantise import choose_keep, dequantise
 from adapter_exp.models.memory import weight_bytes_estimate
 from adapter_exp.models.quantization import bitsandbytes_config, choose_device, choose_dtype, keep_exact_on_cpu
-from adapter_exp.models.quiet import import_peft, quiet_libraries
+from adapter_exp.models.quiet import collect_everything, import_peft, quiet_libraries
 from adapter_exp.models.shape import ModelShape, shape_of_folder
 from adapter_exp.models.sources import Checkpoint, resolve
 from adapter_exp.models.tokenizer import load_tokenizer
@@ -105,7 +105,7 @@ def release_base() -> None:
     if _resident is None:
         return
     _resident = None
-    gc.collect()
+    collect_everything()
     import torch
 
     if torch.cuda.is_available():

@@ -64,6 +64,7 @@ def training_settings(options: Any) -> dict[str, Any]:
         "report_to": "none",
         "seed": options.seed,
         "use_cpu": not torch.cuda.is_available(),
+        "bf16": torch.cuda.is_available(),
     }
 
 
@@ -101,4 +102,6 @@ def write_result(path: Path, **facts: Any) -> None:
     versions = {
         name: sys.modules[name].__version__ for name in ("torch", "transformers", "peft") if name in sys.modules
     }
+    if torch.cuda.is_available():
+        facts["peak_device_bytes"] = torch.cuda.max_memory_allocated()
     path.write_text(json.dumps({**facts, "versions": versions, "inside_s": time.perf_counter() - STARTED}))

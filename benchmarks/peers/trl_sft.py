@@ -11,7 +11,6 @@ import argparse
 import time
 from pathlib import Path
 
-import torch
 from common import TARGETS, StepClock, layer_numbers, load_model, read_rows, training_settings, write_result
 from datasets import Dataset
 from peft import LoraConfig
@@ -68,6 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--no-checkpointing", action="store_true", help="leave activation checkpointing off")
+    parser.add_argument("--liger", action="store_true", help="with the kernels of liger-kernel")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -77,7 +77,7 @@ def _arguments(options: argparse.Namespace) -> SFTConfig:
         **training_settings(options),
         completion_only_loss=True,
         gradient_checkpointing=not options.no_checkpointing,
-        bf16=torch.cuda.is_available(),
+        use_liger_kernel=options.liger,
     )
 
 

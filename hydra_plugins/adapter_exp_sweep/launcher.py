@@ -29,10 +29,12 @@ class SweepLauncher(Launcher):
             UserError: when the plugin of ``inner`` is not installed, or several processes run this one command.
         """
         from adapter_exp.parallel.place import refuse_sweep
+        from adapter_exp.sweep.composing import compose_once
         from adapter_exp.sweep.job import sweep_task
         from adapter_exp.sweep.launchers import require_installed
 
         refuse_sweep()
+        compose_once(hydra_context.config_loader)
         self._context, self._config = hydra_context, config
         choice = config.hydra.runtime.choices.get("hydra/launcher")
         require_installed(str(self._inner_config["_target_"]), key=f"hydra/launcher={choice}")
