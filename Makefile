@@ -48,7 +48,7 @@ ui: setup ## browse the runs in MLflow
 	@$(PY) -m adapter_exp.tracking.ui --root $(OUTPUTS) $(ARGS)
 
 test: setup ## quick tests, offline, on the CPU, in two processes of one thread each
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-slow: setup ## the tests that take longer than ten seconds each, and those of the embedded model
 	@$(PY) -m pytest -m "slow and not gpu" $(ARGS)

@@ -62,6 +62,7 @@ def mlflow_losses(root: Path) -> list[tuple[str, str, list[int]]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, capsys):
     """kill -9 in the middle of training; the next command goes on in the same folder and the same MLflow run."""
     process = start(tmp_path, *LONG, *TRACKED)

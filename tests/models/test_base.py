@@ -192,6 +192,7 @@ base.model(base.tokenizer("x", return_tensors="pt")["input_ids"])
 """
 
 
+@pytest.mark.slow
 def test_other_process_loads_silently_without_the_network(cache_dir: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     _load(cache_dir)  # fills the cache for the other process

@@ -125,6 +125,7 @@ run_experiment(config(root, "trainer.max_steps=1", "tracking=none"), root / "aga
 """
 
 
+@pytest.mark.slow
 def test_training_on_a_copy_never_imports_bitsandbytes_and_packed_weights_still_can(tmp_path: Path) -> None:
     load(tmp_path / "cache")  # makes the copy
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}

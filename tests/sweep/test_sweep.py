@@ -190,6 +190,7 @@ def test_failed_jobs_are_run_again_and_finished_ones_are_not(tmp_path: Path, mon
     assert (again.exit_code, [(job.state, job.attempts) for job in again.jobs]) == (0, [("ok", 2), ("ok", 1)])
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     score = experiment.score_adapted
     calls = 0
