@@ -38,7 +38,6 @@ TINY = (
     "eval.resamples=100",
     "trainer.epochs=2",
     "trainer.batch_size=2",
-    "trainer.gradient_accumulation_steps=1",
     "trainer.save_steps=2",
 )
 PATIENCE_S = 600.0

@@ -182,7 +182,7 @@ CHOSEN = {
     "adapter/dora": {"dora"},
     "adapter/lora_mlp": set(),
     "adapter/saved": set(),
-    "trainer/smoke": {"max_steps", "gradient_accumulation_steps", "warmup_ratio", "scheduler"},
+    "trainer/smoke": {"max_steps", "batch_size", "warmup_ratio", "scheduler"},
     "quantization/int8": {"kind"},
     "quantization/none": {"kind"},
     "tracking/none": {"kind"},

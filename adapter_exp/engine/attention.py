@@ -109,13 +109,13 @@ def _seen(group: Group, tensor: Tensor) -> Tensor:
 
 def _spread(tokens: Tensor, group: Group) -> Tensor:
     """Flat tokens (tokens, ...) to the places of a group's rectangle (runs x longest, ...)."""
-    places: Tensor = _Spread.apply(tokens, group.spread, group.gather)  # type: ignore[no-untyped-call]
+    places: Tensor = _Spread.apply(tokens, group.spread, group.gather)  # type: ignore[no-untyped-call]  # untyped in torch
     return places
 
 
 def _gather(places: Tensor, group: Group) -> Tensor:
     """The places of a group's rectangle back to its tokens."""
-    tokens: Tensor = _Gather.apply(places, group.gather)  # type: ignore[no-untyped-call]
+    tokens: Tensor = _Gather.apply(places, group.gather)  # type: ignore[no-untyped-call]  # untyped in torch
     return tokens
 
 

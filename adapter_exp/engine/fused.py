@@ -74,14 +74,14 @@ def _lora_forward(layer: Any, own: Callable[..., Tensor], x: Tensor, *args: Any,
         return own(x, *args, **kwargs)
     (name,) = (name for name in layer.active_adapters if name in layer.lora_A)
     weights = layer.base_layer.weight, layer.lora_A[name].weight, layer.lora_B[name].weight
-    flat: Tensor = _Lora.apply(x.reshape(-1, x.shape[-1]), *weights, layer.scaling[name])  # type: ignore[no-untyped-call]
+    flat: Tensor = _Lora.apply(x.reshape(-1, x.shape[-1]), *weights, layer.scaling[name])  # type: ignore[no-untyped-call]  # untyped in torch
     return flat.view(*x.shape[:-1], -1)
 
 
 def _norm_forward(weight: Tensor, eps: float, own: Callable[..., Tensor], x: Tensor) -> Tensor:
     if not _in_float32(x):
         return own(x)
-    normed: Tensor = _RmsNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+    normed: Tensor = _RmsNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]  # untyped in torch
     return normed
 
 

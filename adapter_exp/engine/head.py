@@ -41,7 +41,7 @@ def projected_loss_sum(model: Any, hidden: Tensor, targets: Tensor, *, fused: bo
     head = model.get_output_embeddings()
     plain = fused and type(head) is torch.nn.Linear and head.bias is None
     if plain and not head.weight.requires_grad and getattr(model.config, "final_logit_softcapping", None) is None:
-        total: Tensor = _FrozenProjectionLoss.apply(hidden, head.weight, targets)  # type: ignore[no-untyped-call]
+        total: Tensor = _FrozenProjectionLoss.apply(hidden, head.weight, targets)  # type: ignore[no-untyped-call]  # untyped in torch
         return total
     parts = list(_chunks(len(targets), head.weight.shape[0]))
     losses = [

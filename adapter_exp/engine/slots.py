@@ -46,7 +46,8 @@ class Slots:
         heads, _, width = keys.shape
         if layer not in self._own:
             # Zeros, not whatever lies there: a masked NaN would still be a NaN.
-            self._own[layer] = tuple(one.new_zeros(self.rows, heads, self.capacity, width) for one in (keys, values))  # type: ignore[assignment]
+            room = self.rows, heads, self.capacity, width
+            self._own[layer] = keys.new_zeros(room), values.new_zeros(room)
         for store, new in zip(self._own[layer], (keys, values), strict=True):
             store.view(-1, width).index_copy_(0, places, new.transpose(0, 1).reshape(-1, width))
 

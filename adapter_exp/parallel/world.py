@@ -85,9 +85,10 @@ class World:
             return make()
         import torch
 
-        values = [make() if self.first else None]
+        values: list[Any] = [make() if self.first else None]
         torch.distributed.broadcast_object_list(values, src=0)
-        return values[0]  # type: ignore[return-value]
+        found: T = values[0]
+        return found
 
     def shared(self, items: Sequence[T]) -> Sequence[T]:
         """The share of ``items`` that falls to this process: every ``size``-th."""

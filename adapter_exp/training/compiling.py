@@ -25,7 +25,7 @@ def compiled_layers(model: Any, first: int) -> Iterator[None]:
         first: lowest layer that trains; those below run at most once per example.
     """
     layers = list(model.get_decoder().layers)[first:]
-    AttentionInterface.register(NAME, torch.compiler.disable(packed_attention))  # type: ignore[no-untyped-call]
+    AttentionInterface.register(NAME, torch.compiler.disable(packed_attention))  # type: ignore[no-untyped-call]  # untyped in torch
     for layer in layers:
         layer.compile(dynamic=True)
     try:

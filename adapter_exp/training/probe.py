@@ -61,12 +61,12 @@ def peak_growth(attached: Attached, device: torch.device, step: Callable[[], tor
     kept: dict[int, int] = {}
     parameters = list(attached.parameters().values())
     # A compiled layer that first ran under a dispatch mode would never be compiled.
-    eager = torch.compiler.set_stance("force_eager")  # type: ignore[no-untyped-call]
+    eager = torch.compiler.set_stance("force_eager")  # type: ignore[no-untyped-call]  # untyped in torch
     try:
         with torch.random.fork_rng(generators), without_layers(decoder, skipped), eager, _Peak(device) as peak:
             with _boundaries(decoder, run, device, kept):
                 loss = step()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
             del loss
     finally:
         for parameter in parameters:
@@ -97,11 +97,11 @@ def _own(kept: dict[int, int], members: Sequence[int]) -> int:
     return sum(kept[number] for number in members) // len(members)
 
 
-class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped in torch
     """Looks at what is held after every operation; ``bytes`` is the most."""
 
     def __init__(self, device: torch.device) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped in torch
         self.device = device
         self.bytes = held_bytes(device)
 

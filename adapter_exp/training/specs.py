@@ -17,8 +17,8 @@ class TrainerConfig(BaseModel):
 
     epochs: Number = Field(2, gt=0)
     max_steps: Count | None = None  # null: as many as the epochs need
-    batch_size: Count = 4
-    gradient_accumulation_steps: Count = 2
+    batch_size: Count = 8
+    gradient_accumulation_steps: Count = 1
     learning_rate: Number = Field(1e-3, gt=0, le=1)
     weight_decay: Number = Field(0.0, ge=0)
     max_grad_norm: Number = Field(1.0, ge=0)  # 0: no clipping
