@@ -16,7 +16,8 @@ export TOKENIZERS_PARALLELISM ?= false
 UV := $(shell command -v uv)
 ifdef UV
   CREATE := uv venv --quiet --python "$(PYTHON)" --clear $(VENV)
-  INSTALL := uv pip install --quiet --python $(PY)
+  # Without --compile-bytecode the first start would compile what it imports, half a minute of it.
+  INSTALL := uv pip install --quiet --compile-bytecode --python $(PY)
 else
   CREATE := "$(PYTHON)" -m venv --clear $(VENV)
   INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
@@ -69,6 +70,12 @@ bench: setup bench-peers ## every benchmark but the kills, one after the other; 
 	@$(PY) benchmarks/scaling.py $(ARGS)
 	@$(PY) benchmarks/comparison_statistics.py
 
+bench-gpu: setup bench-peers ## training of an 8B model on a CUDA device, beside the peers
+	@$(PY) benchmarks/gpu.py $(ARGS)
+	@$(PY) benchmarks/gpu.py --tokens 2048 $(ARGS)
+	@$(PY) benchmarks/gpu.py --last4 $(ARGS)
+	@$(PY) benchmarks/gpu.py --last4 --tokens 2048 $(ARGS)
+
 bench-peers: setup $(PEERS)/.setup ## the environment of the peers that the benchmarks compare with
 $(PEERS)/.setup: benchmarks/peers/requirements.txt
 	@$(subst $(VENV),$(PEERS),$(CREATE))
@@ -98,4 +105,4 @@ clean: ## remove caches and the environment; outputs/ and multirun/ stay
 	@rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	@find adapter_exp tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run sweep compare ui test test-slow test-gpu bench bench-peers bench-sweeps lint model-gemma samples pins clean
+.PHONY: help setup run sweep compare ui test test-slow test-gpu bench bench-gpu bench-peers bench-sweeps lint model-gemma samples pins clean

@@ -16,7 +16,7 @@ from adapter_exp.evaluation.evaluate import Evaluation
 from adapter_exp.evaluation.run_gates import TrainingEvidence
 from adapter_exp.models.base import Base, load_base, prove_unchanged
 from adapter_exp.models.weights import weights_sha256
-from adapter_exp.parallel.helping import agreed_model, unseen
+from adapter_exp.parallel.helping import agreed_model, agreed_quantization, unseen
 from adapter_exp.parallel.world import ALONE, World
 from adapter_exp.preparation import Prepared, adapter_spec, base_model, checked_data, prepare, saved_folder, trains
 from adapter_exp.recording import (
@@ -68,7 +68,8 @@ def run_experiment(
             session.note(f"going on with {unfinished}" if unfinished else "no unfinished run of this configuration")
         with session.phase("load base"):
             model = agreed_model(base_model(config), config.device, world)
-            base = load_base(model, config.quantization, cache_dir=cache_dir, device=config.device)
+            quantization = agreed_quantization(config.quantization, model, config.device, cache_dir, world)
+            base = load_base(model, quantization, cache_dir=cache_dir, device=config.device)
             tasks = [prepare(config, task, base, cache_dir) for task in data]
         record_inputs(session, config, base, tasks)
         if trains(config):

@@ -74,9 +74,8 @@ def record_adapter(session: Session, attached: Attached) -> None:
 def record_memory(session: Session, plan: MemoryPlan) -> None:
     """Record what training is predicted to hold at its peak, and show it."""
     parts = {name: getattr(plan, name) for name in ("weights", "activations", "optimizer", "other")}
-    session.record.update(
-        "resources", {"predicted_peak_bytes": plan.peak_bytes, "predicted_bytes": parts, "pieces": plan.pieces}
-    )
+    found = {"predicted_peak_bytes": plan.peak_bytes, "predicted_bytes": parts, "pieces": plan.pieces}
+    session.record.update("resources", {**found, "planning_s": plan.seconds})
     session.note(*plan.notes())
 
 

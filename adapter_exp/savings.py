@@ -12,6 +12,7 @@ from adapter_exp.config import Config
 from adapter_exp.models.base import Base
 from adapter_exp.preparation import Prepared
 from adapter_exp.session import Session
+from adapter_exp.tracking.resources import processor_kind
 
 if TYPE_CHECKING:
     from adapter_exp.data.rendering import TrainingRow
@@ -59,8 +60,15 @@ def scoring_states(session: Session, config: Config, base: Base, attached: Attac
     cut = attached.lowest_layer() or 0
     if not (cut and config.speed.frozen_cache and packs(base.model, config.speed)):
         return None
-    store = state_store(session, config)
-    return FrozenLayers(Freezer(base.model, store, weights_sha256=base.weights_sha256, dtype=base.compute_dtype), cut)
+    world = session.world  # processes score other rows each, so none should wait for what another one computes
+    freezer = Freezer(
+        base.model,
+        state_store(session, config),
+        weights_sha256=base.weights_sha256,
+        dtype=base.compute_dtype,
+        place=f"{processor_kind(base.device)}, {world.rank} of {world.size}",
+    )
+    return FrozenLayers(freezer, cut, on_unkept=session.note)
 
 
 def training_freezer(session: Session, config: Config, base: Base) -> Freezer:
@@ -77,6 +85,7 @@ def training_freezer(session: Session, config: Config, base: Base) -> Freezer:
         state_store(session, config),
         weights_sha256=base.weights_sha256,
         dtype=dtype,
+        place=processor_kind(base.device),
         autocast=(lambda: torch.autocast(base.device.type, dtype)) if mixed else nullcontext,
     )
 

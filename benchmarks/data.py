@@ -37,10 +37,13 @@ def main(folder: Path, overrides: Sequence[str]) -> None:
     tokenizer, _ = load_tokenizer(checkpoint.folder, config.model.name)
     shape = shape_of_folder(checkpoint.folder, config.model.name)
     vocabulary = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    sizes = {name: inputs * outputs for name, (inputs, outputs) in shape.linears.items()}
     facts: dict[str, Any] = {
         "model": str(checkpoint.folder),
         "layers": shape.num_layers,
-        "layer_parameters": sum(inputs * outputs for inputs, outputs in shape.linears.values()),
+        "layer_parameters": sum(sizes.values()),
+        "query_parameters": sizes["q_proj"],
+        "key_value_parameters": sizes["k_proj"] + sizes["v_proj"],
         "head_parameters": shape.hidden_size * vocabulary,
     }
     chat = bool(tokenizer.chat_template)

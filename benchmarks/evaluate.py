@@ -6,8 +6,8 @@
 
 A LoRA r=16 is trained first, so that answers end when they should; peft loads the folder that was saved. The base's nf4
 weights are the same everywhere. `generate` computes with bitsandbytes' own kernel for the processor, which on some is
-faster than the exact one and rounds to bfloat16. Label scores are of both label words after each prompt, the end token
-included; the harness scores the base, as ours does here.
+faster than the exact one and rounds to bfloat16, so some answers differ; the table tells how many. Label scores are of
+both label words after each prompt, the end token included; the harness scores the base, as ours does here.
 """
 
 from __future__ import annotations
@@ -16,20 +16,37 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from measure import REPOSITORY, Case, Column, Measured, arguments, cache_folder, interleaved, parsed, report
+from measure import (
+    REPOSITORY,
+    Case,
+    Column,
+    Measured,
+    arguments,
+    cache_folder,
+    interleaved,
+    parsed,
+    ratios,
+    report,
+    spread,
+)
 from measure import run_process as run
 from ours import converted_cache, records, run_ours, seconds_of
 from peer import run_peer, write_texts
 
+SECONDS = Column("evaluate_s", "s", ratio=True)
 COLUMNS = (
-    Column("evaluate_s", "s", ratio=True),
+    SECONDS,
     Column("items_per_s", "items/s", more_is_better=True),
     Column("wall_s", "whole process, s"),
     Column("peak_rss_bytes", "peak memory, GiB", scale=2**-30),
+    Column("differs", "differs from ours"),
 )
+Said = dict[str, list[Any]]
+"""By case, the answers or log-likelihoods of its last run."""
 
 
 def main() -> None:
@@ -55,9 +72,11 @@ def main() -> None:
         ]
         adapter = _trained(root / "training", options.train_rows, options.overrides, cache)
         facts = write_texts(root / "texts", [*overrides, "adapter=none"], cache=cache)
+        said: dict[str, Said] = {"generation": {}, "labels": {}}
+        python = options.peers_python
         groups = {
-            "generation": _generation(root, overrides, adapter, facts["model"], options.peers_python, cache),
-            "labels": _labels(root, overrides, facts["model"], options.peers_python, cache),
+            "generation": _generation(root, overrides, adapter, facts, python, cache, said["generation"]),
+            "labels": _labels(root, overrides, facts["model"], python, cache, said["labels"]),
         }
         measured = {name: interleaved(cases, options.repeats) for name, cases in groups.items()}
     finally:
@@ -65,6 +84,8 @@ def main() -> None:
     goals = {"generation": "5 times faster than one by one, 2 times than by 8", "labels": "1.5 times faster"}
     for name, cases in groups.items():
         results, machines = measured[name]
+        for case in cases:
+            results[case.name][-1]["differs"] = difference(said[name][cases[0].name], said[name][case.name])
         report(
             f"evaluate_{name}" + "-quick" * options.quick,
             cases,
@@ -74,6 +95,17 @@ def main() -> None:
             settings={"overrides": overrides, "texts": facts},
             goal=goals[name],
         )
+        for peer in cases[1:]:
+            times = ratios(results[cases[0].name], results[peer.name], SECONDS)
+            print(f"{spread(times)} times faster than {peer.name}")
+
+
+def difference(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
+    """How many answers differ; of log-likelihoods the largest difference, in nats."""
+    if isinstance(ours[0], str):
+        return float(sum(a != b for a, b in zip(ours, theirs, strict=True)))
+    pairs = (zip(a, b, strict=True) for a, b in zip(ours, theirs, strict=True))
+    return max(abs(a - b) for pair in pairs for a, b in pair)
 
 
 def _trained(folder: Path, rows: int, overrides: Sequence[str], cache: Path) -> Path:
@@ -84,7 +116,13 @@ def _trained(folder: Path, rows: int, overrides: Sequence[str], cache: Path) -> 
 
 
 def _generation(
-    root: Path, overrides: Sequence[str], adapter: Path, model: str, python: Path, cache: Path
+    root: Path,
+    overrides: Sequence[str],
+    adapter: Path,
+    facts: Mapping[str, Any],
+    python: Path,
+    cache: Path,
+    said: Said,
 ) -> list[Case]:
     test = root / "texts" / "nerus.test.jsonl"
     items = len(test.read_text(encoding="utf-8").splitlines())
@@ -93,41 +131,54 @@ def _generation(
         folder = root / f"generation-ours-{repeat}"
         fresh = converted_cache(folder / "cache", cache)
         asked = ["adapter=saved", f"adapter.path={adapter}", "eval.general=[]"]
-        measured, _ = run_ours([*overrides, *asked], folder, cache=fresh)
+        measured, _ = run_ours([*overrides, *asked, "hydra.run.dir=run"], folder, cache=fresh)
         seconds = seconds_of(records(folder)[0], "score adapted")
+        rows = (folder / "run" / "predictions" / "nerus.adapted.jsonl").read_text(encoding="utf-8").splitlines()
+        said["adapter_exp"] = [json.loads(row)["response"].strip() for row in rows]
         return {**measured, "evaluate_s": seconds, "items_per_s": items / seconds}
 
     def peer(batch_size: int) -> Case:
+        name = f"generate, {'one by one' if batch_size == 1 else f'batches of {batch_size}'}"
+
         def run_once(repeat: int) -> Measured:
-            sizes = ["--generate-batch-size", str(batch_size), "--adapter", adapter]
+            asked = ["--generate-batch-size", str(batch_size), "--adapter", adapter]
+            asked += ["--max-new-tokens", str(facts["nerus"]["max_new_tokens"])]
             folder = root / f"generation-{batch_size}-{repeat}"
-            measured, _ = run_peer("peft_trainer", folder, "--test", test, *sizes, model=model, python=python)
+            measured, found = run_peer(
+                "peft_trainer", folder, "--test", test, *asked, model=facts["model"], python=python
+            )
+            said[name] = [answer.strip() for answer in found["answers"]]
             return {**measured, "items_per_s": items / measured["evaluate_s"]}
 
-        return Case(f"generate, {'one by one' if batch_size == 1 else f'batches of {batch_size}'}", run_once, peer=True)
+        return Case(name, run_once, peer=True)
 
     return [Case("adapter_exp", ours), peer(8), peer(1)]
 
 
-def _labels(root: Path, overrides: Sequence[str], model: str, python: Path, cache: Path) -> list[Case]:
+def _labels(root: Path, overrides: Sequence[str], model: str, python: Path, cache: Path, said: Said) -> list[Case]:
     test = root / "texts" / "terra.test.jsonl"
     items = len(test.read_text(encoding="utf-8").splitlines())
 
     def ours(repeat: int) -> Measured:
         folder = root / f"labels-ours-{repeat}"
         command = [sys.executable, REPOSITORY / "benchmarks" / "score_labels.py", folder / "result.json", *overrides]
-        measured = run(command, folder, environment={"ADAPTER_EXP_CACHE": str(cache)})
+        fresh = converted_cache(folder / "cache", cache)
+        measured = run(command, folder, environment={"ADAPTER_EXP_CACHE": str(fresh)})
         found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        said["adapter_exp"] = found["logprobs"]
         return {**measured, "evaluate_s": found["evaluate_s"], "items_per_s": items / found["evaluate_s"]}
 
     def peer(batch_size: int) -> Case:
+        name = f"lm-evaluation-harness, batches of {batch_size}"
+
         def run_once(repeat: int) -> Measured:
             folder = root / f"labels-{batch_size}-{repeat}"
             sizes = ["--batch-size", str(batch_size)]
-            measured, _ = run_peer("lm_eval_choices", folder, "--test", test, *sizes, model=model, python=python)
+            measured, found = run_peer("lm_eval_choices", folder, "--test", test, *sizes, model=model, python=python)
+            said[name] = found["logprobs"]
             return {**measured, "items_per_s": items / measured["evaluate_s"]}
 
-        return Case(f"lm-evaluation-harness, batches of {batch_size}", run_once, peer=True)
+        return Case(name, run_once, peer=True)
 
     return [Case("adapter_exp", ours), peer(8), peer(1)]
 

@@ -6,8 +6,10 @@
 
 Floating-point operations of a step: 4 x (S x T + H x A). S are the weights of the layers from the lowest adapter up, T
 the tokens that must pass them (what all rows begin with once a step, and no padding), H the vocabulary projection, A
-the answer tokens; 2 operations forward and 2 for the gradient of the input, none for frozen weights. Left out, so the
-floor is a little too low: attention's own products, the adapter, the optimiser. The rate is that of a layer's matrix
+the answer tokens; 2 operations forward and 2 for the gradient of the input, none for frozen weights. Less is needed in
+the last layer, where only tokens that predict an answer need more than keys and values, and in the lowest one, where
+nothing asks for the gradient of its input. Left out, so the floor is a little too low: attention's own products, the
+adapter, the optimiser. The rate is that of a layer's matrix
 products in float32, measured in this run right before and after each training.
 """
 
@@ -85,7 +87,12 @@ def step_operations(facts: Mapping[str, Any], layers: str, *, steps: int) -> flo
     lowest = min(parse_layers(layers, facts["layers"]))
     weights = facts["layer_parameters"] * (facts["layers"] - lowest)
     tokens = rows["tokens"] - (rows["rows"] - steps) * rows["prefix_tokens"]
-    return 4 * (weights * tokens + facts["head_parameters"] * rows["answer_tokens"]) / steps
+    everywhere = weights * tokens + facts["head_parameters"] * rows["answer_tokens"]
+    keys_values = facts["key_value_parameters"]
+    beyond = facts["layer_parameters"] - keys_values
+    in_last = beyond * (tokens - rows["answer_tokens"])
+    into_lowest = (facts["query_parameters"] + keys_values) * tokens
+    return (4 * (everywhere - in_last) - 2 * into_lowest) / steps
 
 
 def print_profile(profile: Mapping[str, Any]) -> None:

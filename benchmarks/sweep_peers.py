@@ -76,7 +76,7 @@ def compare_sweep(
         "tracking=none",
         *options.overrides,
     ]
-    chosen = jobs[:: max(1, len(jobs) // options.peer_jobs)][: options.peer_jobs] if options.peer_jobs else jobs
+    chosen = spread_jobs(jobs, options.peer_jobs)
     try:
         facts = write_texts(root / "texts", overrides, cache=cache)
 
@@ -101,6 +101,13 @@ def compare_sweep(
         "peer_jobs": [job.options for job in chosen],
     }
     report(name + "-quick" * options.quick, cases, results, COLUMNS, machines=machines, settings=settings, goal=goal)
+
+
+def spread_jobs(jobs: Sequence[Job], count: int) -> list[Job]:
+    """So many of ``jobs``, evenly spread, the first and the last among them; 0: all."""
+    if not 0 < count < len(jobs):
+        return list(jobs)
+    return [jobs[round(k * (len(jobs) - 1) / max(1, count - 1))] for k in range(count)]
 
 
 def _per_job(found: Sequence[dict[str, Any]], measured: Measured, jobs: int) -> Measured:

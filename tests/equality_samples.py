@@ -51,8 +51,10 @@ SWITCHES: dict[str, Any] = {
 
 
 def way_of(switches: Iterable[str]) -> dict[str, Any]:
-    """The plain path with these savings on."""
-    return PLAIN | {name: SWITCHES[name] for name in switches}
+    """The plain path with these savings on, and with what they need: two of them work on packed rows."""
+    way = PLAIN | {name: SWITCHES[name] for name in switches}
+    packed = way["packing"] or way["shared_prefix"] != "never" or way["frozen_cache"]
+    return way | {"packing": packed}
 
 
 class Setting(NamedTuple):

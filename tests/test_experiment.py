@@ -164,10 +164,11 @@ def test_the_same_configuration_gives_the_same_bytes(runs, root, kind):
     assert not hasattr(base.model, "peft_config")
 
 
-def test_no_saving_changes_what_a_run_finds(runs, root):
-    _, exact = runs["mlp"]
-    plain = root / "outputs" / "plain"
-    run_experiment(config(root, *KINDS["mlp"], "speed=plain", "quantization.keep=4bit"), plain)
+@pytest.mark.parametrize("kind", ["lora", "mlp"])
+def test_no_saving_changes_what_a_run_finds(runs, root, kind):
+    _, exact = runs[kind]
+    plain = root / "outputs" / f"{kind}-plain"
+    run_experiment(config(root, *KINDS[kind], "speed=plain", "quantization.keep=4bit"), plain)
     found, wanted = record(exact), record(plain)
     for curve in ("loss", "validation_loss"):
         losses = [[point["loss"] for point in data["training"][curve]] for data in (found, wanted)]

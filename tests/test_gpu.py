@@ -49,6 +49,13 @@ def test_paged_adamw_trains(tmp_path):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("layers", ["all", "last:2"])
+def test_no_saving_changes_the_losses_on_cuda(tmp_path, layers):
+    same = ["quantization=none", "model.dtype=float32", "trainer.batch_size=4", f"adapter.layers={layers}"]
+    exact, plain = (run(tmp_path, *same, f"speed={speed}")["training"]["loss"] for speed in ("exact", "plain"))
+    assert [p["loss"] for p in exact] == pytest.approx([p["loss"] for p in plain], rel=1e-4)
+
+
 def test_fp32_on_cuda_gives_the_losses_of_the_cpu(tmp_path):
     same = ["quantization=none", "model.dtype=float32"]
     gpu = run(tmp_path, *same)["training"]["loss"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adapter_exp.engine.decoder import embed, run_layers
 from adapter_exp.engine.head import CHUNK_NUMBERS, project
-from adapter_exp.engine.layout import Layout
+from adapter_exp.engine.layout import Layout, in_order
 
 Tokens = Sequence[int]
 
@@ -41,9 +41,7 @@ class Branching:
     @property
     def tokens(self) -> list[int]:
         """Token ids in the order of the layout."""
-        tokens = list(self.contexts[0][: self.prefix])
-        for context in self.contexts:
-            tokens += context[self.prefix :]
+        tokens = in_order(self.contexts, self.prefix)
         for _, branch in self._branches:
             tokens += branch
         return tokens

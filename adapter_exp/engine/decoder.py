@@ -21,7 +21,9 @@ MODEL_TYPES = ("llama", "mistral", "gemma3_text")
 
 def supports(model: Any) -> bool:
     """Whether the packed pass is known to be exact for ``model``."""
-    return model.config.model_type in MODEL_TYPES
+    # Gemma 3 as an encoder for embeddings sees both ways.
+    both_ways = getattr(model.config, "use_bidirectional_attention", None)
+    return model.config.model_type in MODEL_TYPES and not both_ways
 
 
 def embed(model: Any, ids: Tensor) -> Tensor:

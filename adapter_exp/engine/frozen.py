@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapter_exp.engine.attention import NAME as PACKED
 from adapter_exp.engine.decoder import embed, run_layers
-from adapter_exp.engine.layout import Layout, common_prefix
+from adapter_exp.engine.layout import Layout, in_order, prefix_before_own
+from adapter_exp.engine.specs import PASS_TOKENS
 from adapter_exp.engine.store import StateStore
 
 Row = Sequence[int]
@@ -22,24 +24,26 @@ Row = Sequence[int]
 Pass = tuple[Sequence[int], Sequence[Tensor]]
 """Numbers of rows that were computed together; what was made of the tokens all begin with, then of each row's own."""
 
-_FORMAT = 1
+_FORMAT = 2
 # Of a model's configuration; Trainer changes the latter.
 _NOT_NUMBERS = ("_name_or_path", "use_cache")
-_PASS_TOKENS = 2048
+_LIBRARIES = ("torch", "transformers", "bitsandbytes")
+# Attention copies the keys and values of what all rows begin with for each row: at most for so many tokens in a pass.
+_SEEN_TOKENS = 1 << 15
 
 
+@dataclass(frozen=True)
 class FrozenStates:
-    """Hidden states entering layer ``cut`` of known rows.
+    """What known rows are when they enter layer ``cut``.
 
-    Args:
-        head: states of the tokens that all rows begin with, (tokens, width).
-        own: by ``row_key``, states of each row's further tokens, (tokens, width).
+    Attributes:
+        head: of the tokens that all rows begin with, (tokens, width).
+        own: by ``row_key``, of each row's further tokens, (tokens, width).
     """
 
-    def __init__(self, cut: int, head: Tensor, own: Mapping[str, Tensor]) -> None:
-        self.cut = cut
-        self._head = head
-        self._own = own
+    cut: int
+    head: Tensor
+    own: Mapping[str, Tensor]
 
     def states(self, rows: Sequence[Row], prefix: int) -> Tensor:
         """States (tokens, width) of ``rows`` that share their first ``prefix`` tokens, these first and once."""
@@ -50,8 +54,8 @@ class FrozenStates:
         return torch.cat([part for row in rows for part in self._span(row, start, len(row) if end is None else end)])
 
     def _span(self, row: Row, start: int, end: int) -> list[Tensor]:
-        known = len(self._head)
-        return [self._head[start:end], self._own[row_key(row)][max(start - known, 0) : max(end - known, 0)]]
+        known = len(self.head)
+        return [self.head[start:end], self.own[row_key(row)][max(start - known, 0) : max(end - known, 0)]]
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Freezer:
             versions it names a space.
         dtype: what the layers compute in.
         autocast: context of the passes.
+        place: name of what computes; nothing that another place made is used.
     """
 
     model: Any
@@ -71,100 +76,111 @@ class Freezer:
     weights_sha256: str
     dtype: torch.dtype
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    place: str = ""
 
     def room_for(self, rows: Sequence[Row]) -> bool:
         """Whether the states of ``rows`` entering one layer can be kept."""
-        tokens = sum(len(row) for row in dict.fromkeys(map(tuple, rows)))
+        return self.room_for_tokens(sum(len(row) for row in dict.fromkeys(map(tuple, rows))))
+
+    def room_for_tokens(self, tokens: int, *, width: int | None = None) -> bool:
+        """Whether ``width`` numbers for each of so many tokens can be kept; None: hidden states."""
         size: int = self.state_dtype().itemsize
-        return self.store.room_for(tokens * self.model.config.hidden_size * size)
+        return self.store.room_for(tokens * (width or self.model.config.hidden_size) * size)
 
     def freeze(
         self, rows: Sequence[Row], cut: int, on_progress: Callable[[int, int], None] = lambda done, total: None
     ) -> FrozenStates:
         """States of ``rows`` entering layer ``cut`` (1 or higher).
 
-        Rows that are not kept run from the highest lower cut for which all are kept, else from the embeddings.
-
         Args:
             on_progress: called with the rows computed so far and the rows to compute.
         """
         rows, head = without_repeats(rows)
-        keys = list(map(row_key, rows))
 
-        def known(layer: int) -> FrozenStates:
-            first, own = self.keep(self.space(layer, head), head, keys, lambda due: passes(due, layer))
-            return FrozenStates(layer, first, dict(zip(keys, own, strict=True)))
-
-        def passes(due: list[int], layer: int) -> Iterator[Pass]:
-            # Damage can take away rows below, so they may have to be computed too.
-            lower = next((c for c in range(layer - 1, 0, -1) if self._has(self.space(c, head), head, keys)), 0)
-            below = known(lower) if lower else None
+        def passes(due: list[int], layer: int, below: FrozenStates | None) -> Iterator[Pass]:
             done = 0
             for batch in batches(due, rows, len(head)):
-                yield batch, self._run([rows[k] for k in batch], len(head), below, layer)
+                part = [rows[k] for k in batch]
+                layout = Layout([len(row) - len(head) for row in part], prefix=len(head))
+                states = None if below is None else below.states(part, len(head))
+                tokens = in_order(part, len(head))
+                made = self.run(layout.to(self.model.device), tokens, states, below.cut if below else 0, layer)
+                yield batch, torch.split(made, [len(head), *layout.rows])
                 done += len(batch)
                 if layer == cut:
                     on_progress(done, len(due))
 
-        return known(cut)
+        return self.keep(cut, head, list(map(row_key, rows)), passes)
 
     def keep(
         self,
-        space: str,
+        cut: int,
         head: Row,
         keys: Sequence[str],
-        passes: Callable[[list[int]], Iterable[Pass]],
+        passes: Callable[[list[int], int, FrozenStates | None], Iterable[Pass]],
         *,
-        width: int | None = None,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """What is made of ``head`` and, after it, of each of ``keys``: read, or computed and kept.
+        kind: str = "rows",
+        width_below: int = 0,
+    ) -> FrozenStates:
+        """What ``head`` and, after it, each of ``keys`` is when it enters layer ``cut``: read, or computed and kept.
+
+        What is not kept is made from the highest lower cut for which all is, else from the embeddings.
 
         Args:
-            passes: computes for these numbers of ``keys``.
-            width: of what is made; None: that of hidden states.
-
-        Returns:
-            (tokens, width) of the head, without tokens where that is empty, and of each key.
+            passes: computes for these numbers of ``keys``, for a layer, from what enters a lower one (None: nothing).
+            kind: of what is kept; other kinds are other spaces.
+            width_below: numbers that are kept of each layer below the cut, beside the states.
         """
+        names = [*([row_key(head)] if head else []), *keys]
 
-        def compute(wanted: list[int]) -> Iterator[tuple[int, Tensor]]:
+        def place(layer: int) -> dict[str, Any]:
+            width = self.model.config.hidden_size + layer * width_below
+            return {"space": self._space(layer, head, kind), "width": width, "dtype": self.state_dtype()}
+
+        def known(layer: int) -> FrozenStates:
+            found = self.store.rows(keys=names, compute=lambda wanted: compute(wanted, layer), **place(layer))
+            first = found.pop(0) if head else found[0][:0]
+            return FrozenStates(layer, first, dict(zip(keys, found, strict=True)))
+
+        def compute(wanted: list[int], layer: int) -> Iterator[tuple[int, Tensor]]:
+            lower = next((c for c in range(layer - 1, 0, -1) if self.store.has(keys=names, **place(c))), 0)
+            below = known(lower) if lower else None  # damage can take away some of it, so it may be computed too
             left = set(wanted)
-            for numbers, made in passes(sorted({max(index - bool(head), 0) for index in wanted})):
+            for numbers, made in passes(sorted({max(index - bool(head), 0) for index in wanted}), layer, below):
                 found = [(0, made[0])] if head else []  # every pass makes the head's anew
                 found += zip([number + bool(head) for number in numbers], made[1:], strict=True)
                 yield from [(index, one) for index, one in found if index in left]
                 left -= {index for index, _ in found}
 
-        kept = self._kept if width is None else self._kept | {"width": width}
-        found = self.store.rows(space, _names(head, keys), compute=compute, **kept)
-        return (found.pop(0) if head else found[0][:0]), found
-
-    def _has(self, space: str, head: Row, keys: Sequence[str]) -> bool:
-        return self.store.has(space, _names(head, keys), **self._kept)
-
-    @property
-    def _kept(self) -> dict[str, Any]:
-        return {"width": self.model.config.hidden_size, "dtype": self.state_dtype()}
+        return known(cut)
 
     @torch.no_grad()
-    def _run(self, rows: Sequence[Row], prefix: int, below: FrozenStates | None, cut: int) -> list[Tensor]:
-        """States entering ``cut`` of the first ``prefix`` tokens, then of each row's own."""
-        layout = Layout([len(row) - prefix for row in rows], prefix=prefix).to(self.model.device)
-        with self.autocast():
-            if below is None:
-                tokens = [*rows[0][:prefix], *(token for row in rows for token in row[prefix:])]
-                states, first = embed(self.model, torch.tensor(tokens, device=self.model.device)), 0
-            else:
-                states, first = below.states(rows, prefix).to(self.model.device), below.cut
-            states = run_layers(self.model, layout, states, first=first, last=cut).to(self.state_dtype())
-        return list(torch.split(states, [prefix, *layout.rows]))
+    def run(
+        self,
+        layout: Any,
+        tokens: Sequence[int],
+        states: Tensor | None,
+        first: int,
+        last: int,
+        attention: str = PACKED,
+    ) -> Tensor:
+        """Run the layers ``first`` to ``last`` (not included); see ``run_layers``.
 
-    def space(self, layer: int, head: Row, rows: str = "rows") -> str:
-        """Name of what decides the states of ``rows`` (their kind) entering ``layer`` after ``head``, hex digest."""
+        Args:
+            states: entering ``first``, (tokens, width); None: the embeddings of ``tokens``.
+        """
+        device = self.model.device
+        with self.autocast():
+            states = embed(self.model, torch.tensor(tokens, device=device)) if states is None else states.to(device)
+            made = run_layers(self.model, layout, states, first=first, last=last, attention=attention)
+        return made.to(self.state_dtype())
+
+    def _space(self, layer: int, head: Row, kind: str) -> str:
+        """Name of what decides what rows of a kind are when they enter ``layer`` after ``head``, hex digest."""
         # Equal weights compute otherwise under another configuration: a window, rotary frequencies, an epsilon.
         config = {key: value for key, value in self.model.config.to_dict().items() if key not in _NOT_NUMBERS}
-        facts = [_FORMAT, rows, self.weights_sha256, config, str(self.dtype), self.model.device.type, layer, list(head)]
-        facts += [version("torch"), version("transformers")]
+        facts = [_FORMAT, kind, self.weights_sha256, config, str(self.dtype), self.model.device.type, self.place]
+        facts += [layer, list(head), *(version(name) for name in _LIBRARIES)]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
     def state_dtype(self) -> torch.dtype:
@@ -180,10 +196,12 @@ class FrozenLayers:
     Attributes:
         freezer: names and stores it; nothing trained sits below the cut.
         cut: the lowest layer with an adapter, 1 or higher.
+        on_unkept: told in one line why something is not kept.
     """
 
     freezer: Freezer
     cut: int
+    on_unkept: Callable[[str], None] = lambda reason: None
 
 
 def row_key(ids: Row) -> str:
@@ -194,7 +212,7 @@ def row_key(ids: Row) -> str:
 def without_repeats(rows: Sequence[Row]) -> tuple[list[Row], Row]:
     """Each row once, and what all of them begin with; every row keeps a token of its own."""
     once: list[Row] = list(dict.fromkeys(map(tuple, rows)))
-    return once, once[0][: min(common_prefix(once), *(len(row) - 1 for row in once))]
+    return once, once[0][: prefix_before_own(once)]
 
 
 def batches(numbers: Sequence[int], rows: Sequence[Row], prefix: int) -> Iterator[list[int]]:
@@ -203,14 +221,10 @@ def batches(numbers: Sequence[int], rows: Sequence[Row], prefix: int) -> Iterato
     tokens = 0
     for number in sorted(numbers, key=lambda number: len(rows[number])):
         own = len(rows[number]) - prefix
-        if batch and tokens + own > _PASS_TOKENS:
+        if batch and (tokens + own > PASS_TOKENS or (len(batch) + 1) * prefix > _SEEN_TOKENS):
             yield batch
             batch, tokens = [], 0
         batch.append(number)
         tokens += own
     if batch:
         yield batch
-
-
-def _names(head: Row, keys: Sequence[str]) -> list[str]:
-    return [*([row_key(head)] if head else []), *keys]

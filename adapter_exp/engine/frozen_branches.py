@@ -11,43 +11,36 @@ import torch
 from torch import Tensor
 
 from adapter_exp.engine.branches import Branching
-from adapter_exp.engine.decoder import embed, run_layers
-from adapter_exp.engine.frozen import FrozenLayers, Pass
+from adapter_exp.engine.frozen import FrozenLayers, FrozenStates, Pass
 
 
-def branch_states(frozen: FrozenLayers, passes: Sequence[Branching]) -> list[Tensor] | None:
-    """States (tokens, width) entering the cut for each pass; None where they do not fit into the store.
+def branch_states(frozen: FrozenLayers, passes: Sequence[Branching]) -> Iterator[Tensor] | None:
+    """States (tokens, width) entering the cut for each pass, put together when asked for; None if they do not fit.
 
     Args:
         passes: that begin with the same prefix.
     """
     freezer = frozen.freezer
-    width, dtype = freezer.model.config.hidden_size, freezer.state_dtype()
     head = list(passes[0].contexts[0][: passes[0].prefix])
-    tokens = sum(len(one.tokens) for one in passes)
-    if not freezer.store.room_for(tokens * width * dtype.itemsize):
+    tokens = len(head) + sum(len(one.tokens) - len(head) for one in passes)
+    if not freezer.room_for_tokens(tokens):
+        frozen.on_unkept(f"speed.frozen_cache: not used for labels, {tokens} tokens' states do not fit.")
         return None
     items = [(number, place) for number, one in enumerate(passes) for place in range(len(one.contexts))]
+    keys = [_item_key(passes[number], place) for number, place in items]
 
-    def computed(due: list[int]) -> Iterator[Pass]:
+    def computed(due: list[int], layer: int, below: FrozenStates | None) -> Iterator[Pass]:
         for number, group in groupby(due, key=lambda k: items[k][0]):
             numbers = list(group)
             part = _part(passes[number], [items[k][1] for k in numbers])
-            yield numbers, _split(part, _run(frozen, part))
+            states = None if below is None else _join(part, below.head, [below.own[keys[k]] for k in numbers])
+            layout = part.layout.to(freezer.model.device)
+            made = freezer.run(layout, part.tokens, states, below.cut if below else 0, layer)
+            yield numbers, _split(part, made)
 
-    keys = [_item_key(passes[number], place) for number, place in items]
-    first, rows = freezer.keep(freezer.space(frozen.cut, head, "branches"), head, keys, computed)
-    own = iter(rows)
-    return [_join(one, first, [next(own) for _ in one.contexts]) for one in passes]
-
-
-@torch.no_grad()
-def _run(frozen: FrozenLayers, part: Branching) -> Tensor:
-    model = frozen.freezer.model
-    with frozen.freezer.autocast():
-        states = embed(model, torch.tensor(part.tokens, device=model.device))
-        states = run_layers(model, part.layout.to(model.device), states, last=frozen.cut)
-    return states.to(frozen.freezer.state_dtype())
+    kept = freezer.keep(frozen.cut, head, keys, computed, kind="branches")
+    own = (kept.own[key] for key in keys)
+    return (_join(one, kept.head, [next(own) for _ in one.contexts]) for one in passes)
 
 
 def _item_key(branching: Branching, place: int) -> str:

@@ -9,29 +9,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapter_exp.engine.decode import NAME, attend_packed
-from adapter_exp.engine.decoder import embed, run_layers
+from adapter_exp.engine.decode import NAME as SLOTS
+from adapter_exp.engine.decode import attend_packed
 from adapter_exp.engine.frozen import FrozenLayers, FrozenStates, Pass, Row, batches, row_key, without_repeats
-from adapter_exp.engine.layout import Layout
+from adapter_exp.engine.layout import Layout, in_order
 
-# Of the store at most: a prompt's keys and values weigh many times what the states of a training row do.
+# Of the store for one set of prompts: their keys and values weigh many times what the states of training rows do.
 _SHARE = 1 / 4
 
 
 @dataclass(frozen=True)
 class KeptPrompts:
-    """Prompts that have passed the layers below ``cut``.
+    """Prompts that have passed the layers below a cut.
 
     Attributes:
         rows: by token, the state entering the cut, then every lower layer's keys and values, all heads of each.
+        width: of the states.
         key_heads, head_width: of a layer's keys and values.
     """
 
-    cut: int
     rows: FrozenStates
     width: int
     key_heads: int
     head_width: int
+
+    @property
+    def cut(self) -> int:
+        """The layer that the states enter."""
+        return self.rows.cut
 
     def parts(
         self, prompts: Sequence[Row], start: int, end: int | None, device: torch.device
@@ -49,37 +54,42 @@ class KeptPrompts:
 
 def keep_prompts(frozen: FrozenLayers, prompts: Sequence[Row]) -> KeptPrompts | None:
     """Read or compute what the frozen layers make of ``prompts``; None where that would not pay or not fit."""
-    freezer, cut = frozen.freezer, frozen.cut
-    config, dtype = freezer.model.config, freezer.state_dtype()
-    if freezer.model.device.type != "cpu" or freezer.dtype != dtype:
-        return None  # a GPU computes keys and values sooner than a disk reads them
+    freezer, config = frozen.freezer, frozen.freezer.model.config
+    # A GPU computes keys and values sooner than a disk reads them. Kept are numbers of one dtype.
+    if freezer.model.device.type != "cpu" or freezer.dtype != freezer.state_dtype():
+        return None
     key_heads = config.num_key_value_heads
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    width = config.hidden_size + cut * 2 * key_heads * head_width
+    per_layer = 2 * key_heads * head_width
     rows, head = without_repeats(prompts)
-    tokens = len(head) + sum(len(row) - len(head) for row in rows)
-    if not freezer.store.room_for(round(tokens * width * dtype.itemsize / _SHARE)):
+    tokens = len(in_order(rows, len(head)))
+    width = config.hidden_size + frozen.cut * per_layer
+    if not freezer.room_for_tokens(round(tokens / _SHARE), width=width):
+        frozen.on_unkept(
+            f"speed.frozen_cache: not used for prompts, {tokens} tokens take over {_SHARE:.0%} of its room."
+        )
         return None
 
-    def computed(due: list[int]) -> Iterator[Pass]:
+    def computed(due: list[int], layer: int, below: FrozenStates | None) -> Iterator[Pass]:
         for batch in batches(due, rows, len(head)):
-            yield batch, _run(frozen, [rows[k] for k in batch], len(head))
+            yield batch, _computed(frozen, [rows[k] for k in batch], len(head), layer, below)
 
-    keys = list(map(row_key, rows))
-    first, own = freezer.keep(freezer.space(cut, head, "prompts"), head, keys, computed, width=width)
-    states = FrozenStates(cut, first, dict(zip(keys, own, strict=True)))
-    return KeptPrompts(cut, states, config.hidden_size, key_heads, head_width)
+    kept = freezer.keep(frozen.cut, head, list(map(row_key, rows)), computed, kind="prompts", width_below=per_layer)
+    return KeptPrompts(kept, config.hidden_size, key_heads, head_width)
 
 
-@torch.no_grad()
-def _run(frozen: FrozenLayers, rows: Sequence[Row], prefix: int) -> list[Tensor]:
-    """What is kept of the first ``prefix`` tokens, then of each row's own."""
-    model = frozen.freezer.model
-    run = _Keeping(Layout([len(row) - prefix for row in rows], prefix=prefix).to(model.device))
-    tokens = [*rows[0][:prefix], *(token for row in rows for token in row[prefix:])]
-    states = embed(model, torch.tensor(tokens, device=model.device))
-    states = run_layers(model, run, states, last=frozen.cut, attention=NAME)
-    return list(torch.split(torch.cat([states, *run.kept], dim=1), [prefix, *run.layout.rows]))
+def _computed(
+    frozen: FrozenLayers, rows: Sequence[Row], prefix: int, layer: int, below: FrozenStates | None
+) -> Sequence[Tensor]:
+    """What is kept of the first ``prefix`` tokens, then of each row's own, entering ``layer``."""
+    freezer = frozen.freezer
+    run = _Keeping(Layout([len(row) - prefix for row in rows], prefix=prefix).to(freezer.model.device))
+    states, known = None, []
+    if below is not None:
+        states, lower = below.states(rows, prefix).tensor_split([freezer.model.config.hidden_size], dim=1)
+        known = [lower]
+    made = freezer.run(run, in_order(rows, prefix), states, below.cut if below else 0, layer, attention=SLOTS)
+    return torch.split(torch.cat([made, *known, *run.kept], dim=1), [prefix, *run.layout.rows])
 
 
 class _Keeping:

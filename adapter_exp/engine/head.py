@@ -71,13 +71,16 @@ class _FrozenProjectionLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        gradient = torch.empty(hidden.shape, dtype=torch.float32, device=hidden.device)
+        wanted = ctx.needs_input_grad[0]
+        gradient = torch.empty(hidden.shape if wanted else (0,), dtype=torch.float32, device=hidden.device)
         for part in _chunks(len(targets), weight.shape[0]):
             logits = torch.nn.functional.linear(hidden[part], weight)  # autocast applies, as in the module's forward
             scores, picked = logits.float(), targets[part, None]
             scores = scores.sub_(scores.amax(-1, keepdim=True))  # first, as in log_softmax: small numbers round less
             normaliser = scores.logsumexp(-1, keepdim=True)
             total += (normaliser - scores.gather(-1, picked)).sum()
+            if not wanted:
+                continue
             scores = scores.sub_(normaliser).exp_()  # probabilities, in place
             scores.scatter_add_(-1, picked, -torch.ones_like(normaliser))
             gradient[part] = scores.to(logits.dtype) @ weight.to(logits.dtype)

@@ -57,10 +57,6 @@ class Group:
             self._masks[wanted] = mask.repeat(1, repeats, 1)[:, None]
         return self._masks[wanted]
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> Group:
-        """The same group with its tensors on ``device``."""
-        return self.moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
     def moved(self, move: Callable[[Tensor], Tensor]) -> Group:
         """The same group with what ``move`` makes of each tensor."""
         return Group(
@@ -137,6 +133,16 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> int:
         return 0
     low, high = min(map(tuple, rows)), max(map(tuple, rows))  # in dictionary order these two differ first
     return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+
+
+def prefix_before_own(rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens all of ``rows`` begin with, but the last one of each."""
+    return min(common_prefix(rows), *(len(row) - 1 for row in rows))
+
+
+def in_order(rows: Sequence[Sequence[int]], prefix: int) -> list[int]:
+    """Tokens of ``rows`` as a layout has them: the first ``prefix`` ones, which all share, then each row's own."""
+    return [*rows[0][:prefix], *(token for row in rows for token in row[prefix:])]
 
 
 def _starts(lengths: Sequence[int], first: int) -> list[int]:

@@ -12,7 +12,7 @@ from adapter_exp.data.rendering import TrainingRow
 from adapter_exp.engine.decoder import embed, run_layers
 from adapter_exp.engine.frozen import FrozenStates
 from adapter_exp.engine.head import project, projected_loss_sum
-from adapter_exp.engine.layout import Layout, common_prefix
+from adapter_exp.engine.layout import Layout, common_prefix, in_order
 
 
 class PackedCollator:
@@ -41,8 +41,7 @@ class PackedCollator:
         batch: dict[str, Any] = {"layout": layout, "predict": torch.cat(predict), "labels": torch.cat(labels)}
         batch["first_layer"] = 0 if self.frozen is None else self.frozen.cut
         if self.frozen is None:
-            tokens = [*rows[0].ids[:prefix], *(token for row in rows for token in row.ids[prefix:])]
-            batch["input_ids"] = torch.tensor(tokens)
+            batch["input_ids"] = torch.tensor(in_order([row.ids for row in rows], prefix))
         else:
             batch["states"] = self.frozen.states([row.ids for row in rows], prefix)
         return batch

@@ -31,10 +31,12 @@ class Savings:
 
 def plan_savings(speed: SpeedConfig, attached: Attached) -> Savings:
     """Decide for training ``attached``."""
-    asked = speed.packing or speed.shared_prefix != "never" or speed.frozen_cache
+    if not speed.packing:
+        alone = speed.shared_prefix == "always"
+        return Savings(notes=("speed.shared_prefix: not shared, it needs speed.packing=true.",) if alone else ())
     reason = _why_plain(attached)
-    if not asked or reason:
-        return Savings(notes=(f"speed: batches are padded and computed in full: {reason}.",) if asked else ())
+    if reason:
+        return Savings(notes=(f"speed: batches are padded and computed in full: {reason}.",))
     notes = []
     dropout = _dropout(attached.model)
     shared = speed.shared_prefix == "always" or (speed.shared_prefix == "auto" and not dropout)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from adapter_exp.engine.specs import PASS_TOKENS
 from adapter_exp.evaluation.specs import BatchSize
 
 # Beyond these a row more costs as much as it brings. SmolLM2 in fp32, one core, processor time of a decoding step per
@@ -14,7 +15,6 @@ from adapter_exp.evaluation.specs import BatchSize
 MOST_ROWS = {"cpu": 64, "cuda": 256}
 # The rest is for what is counted here only roughly, and for other processes.
 _USED_SHARE = 0.5
-_PASS_TOKENS = 2048  # of prompts in one pass, whatever the rows
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def rows_for_generation(
     sizes = _Sizes.of(model)
     longest = max(map(len, prompts))
     per_row = sizes.keys_values * (longest + max_new_tokens) + sizes.logits
-    return _fitting(model, batch_size, per_row, sizes.activations * max(longest, _PASS_TOKENS))
+    return _fitting(model, batch_size, per_row, sizes.activations * max(longest, PASS_TOKENS))
 
 
 def rows_for_scoring(model: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: BatchSize) -> int:

@@ -41,9 +41,8 @@ def packs(model: Any, speed: SpeedConfig) -> bool:
     """Whether ``model`` is asked in runs of tokens without padding: wanted, and proven to be exact for it."""
     from adapter_exp.engine.decoder import supports
 
-    wanted = speed.packing or speed.shared_prefix != "never" or speed.frozen_cache or speed.continuous_batching
     # LLM.int8 finds its outlier columns over the whole batch, so another layout gives other numbers.
-    return wanted and supports(model) and not any(type(m).__name__ == "Linear8bitLt" for m in model.modules())
+    return speed.packing and supports(model) and not any(type(m).__name__ == "Linear8bitLt" for m in model.modules())
 
 
 def padding_id(tokenizer: Any) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adapter_exp.engine.specs import SpeedConfig
+from adapter_exp.engine.specs import PASS_TOKENS, SpeedConfig
 from adapter_exp.evaluation.batch_size import halved_when_full, rows_for_scoring
 from adapter_exp.evaluation.batching import (
     EVERY_SAVING,
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 # A batch's logits may hold this many numbers (1 GiB in fp32): long texts over a large vocabulary go in smaller batches.
 _LOGITS_LIMIT = 2**28
-# Tokens in one packed pass: enough to keep the cores busy, few enough for the activations to stay small.
-_PASS_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Scored:
 
     Attributes:
         logprob: in nats over ``tokens``.
-        milliseconds: its share of its pass's time.
+        milliseconds: its share of its pass's time, and of the time that keeping states took.
         batch_size: most rows in its pass.
     """
 
@@ -116,19 +114,19 @@ def score_rows(
 
     def attempt(most: int) -> None:
         waiting = {k: row for k, row in enumerate(rows) if k not in scored}
-        packed = packs(model, speed)
-        passes = (
-            _packed_passes(model, waiting, most, speed, frozen)
-            if packed
-            else _plain_passes(model, waiting, most, padding_id(tokenizer))
-        )
         started = time.perf_counter()
+        if packs(model, speed):
+            passes = _packed_passes(model, waiting, most, speed, frozen)
+        else:
+            passes = _plain_passes(model, waiting, most, padding_id(tokenizer))
+        now = time.perf_counter()
+        preparing_ms, started = 1000 * (now - started) / len(waiting), now
         for logprobs in passes:
             now = time.perf_counter()
             ms_per_token = 1000 * (now - started) / sum(len(rows[k][1]) for k in logprobs)
             for k, logprob in logprobs.items():
                 tokens = len(rows[k][1])
-                scored[k] = Scored(_finite(logprob), tokens, ms_per_token * tokens, most)
+                scored[k] = Scored(_finite(logprob), tokens, preparing_ms + ms_per_token * tokens, most)
             started = now
             if on_progress is not None:
                 on_progress(len(scored), len(rows))
@@ -151,29 +149,32 @@ def _packed_passes(
     speed: SpeedConfig,
     frozen: FrozenLayers | None,
 ) -> Iterator[dict[int, float]]:
-    """Log-probabilities by row, pass by pass; rows of one prompt share it in one pass."""
+    """Log-probabilities by row, pass by pass; rows of one prompt share it in one pass. What is kept is kept first."""
     from adapter_exp.engine.branches import Branching, branch_logprobs
     from adapter_exp.engine.frozen_branches import branch_states
-    from adapter_exp.engine.layout import common_prefix
+    from adapter_exp.engine.layout import prefix_before_own
 
     items = _items(rows, batch_size)
     prompts = list({item.prompt for item in items})
     prefix = 0
     if speed.shared_prefix != "never" and len(prompts) > 1:
         # A prompt keeps a token of its own, which predicts the first one of its continuations.
-        prefix = min(common_prefix(prompts), min(map(len, prompts)) - 1)
+        prefix = prefix_before_own(prompts)
     batches = list(_item_batches(sorted(items, key=lambda item: -len(item.prompt)), prefix, batch_size))
     passes = [
         Branching([item.prompt for item in batch], [item.continuations for item in batch], prefix) for batch in batches
     ]
     states = branch_states(frozen, passes) if frozen is not None and passes else None
-    for number, batch in enumerate(batches):
-        if frozen is None or states is None:
-            sums = branch_logprobs(model, passes[number])
-        else:
-            sums = branch_logprobs(model, passes[number], states[number].to(model.device), frozen.cut)
-        indices = (k for item in batch for k in item.indices)
-        yield dict(zip(indices, (one for group in sums for one in group), strict=True))
+    first = 0 if frozen is None or states is None else frozen.cut
+
+    def scored() -> Iterator[dict[int, float]]:
+        for branching, batch in zip(passes, batches, strict=True):
+            entering = None if states is None else next(states).to(model.device)
+            sums = branch_logprobs(model, branching, entering, first)
+            indices = (k for item in batch for k in item.indices)
+            yield dict(zip(indices, (one for group in sums for one in group), strict=True))
+
+    return scored()
 
 
 def _items(rows: Mapping[int, tuple[Sequence[int], Sequence[int]]], most: int) -> list[_Item]:
@@ -195,7 +196,7 @@ def _item_batches(items: Sequence[_Item], prefix: int, batch_size: int) -> Itera
     rows = tokens = 0
     for item in items:
         more = len(item.prompt) - prefix + sum(len(ids) - 1 for ids in item.continuations)
-        if batch and (rows + len(item.indices) > batch_size or tokens + more > _PASS_TOKENS):
+        if batch and (rows + len(item.indices) > batch_size or tokens + more > PASS_TOKENS):
             yield batch
             batch, rows, tokens = [], 0, 0
         batch.append(item)

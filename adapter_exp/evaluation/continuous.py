@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from adapter_exp.engine.decode import AnswerBatch
-from adapter_exp.engine.layout import common_prefix
-from adapter_exp.engine.specs import SpeedConfig
+from adapter_exp.engine.layout import prefix_before_own
+from adapter_exp.engine.specs import PASS_TOKENS, SpeedConfig
 from adapter_exp.evaluation.generation import Finished, Questions
 
 if TYPE_CHECKING:
     from adapter_exp.engine.frozen_prompts import KeptPrompts
     from adapter_exp.evaluation.decoding import Picker
 
-# Tokens of prompts in one pass: enough to keep the cores busy, few enough for the activations to stay small.
-_PASS_TOKENS = 2048
 # Waiting prompts are taken in when this share of the slots is free: each pass over few tokens reads all weights.
 _REFILL_SHARE = 1 / 8
 
@@ -82,14 +80,14 @@ def _prefix(prompts: Sequence[Sequence[int]], speed: SpeedConfig) -> int:
     """Tokens to share; every prompt keeps its last one, which predicts the answer's first."""
     if speed.shared_prefix == "never" or len(prompts) < 2:
         return 0
-    return min(common_prefix(prompts), min(map(len, prompts)) - 1)
+    return prefix_before_own(prompts)
 
 
 def _next(waiting: deque[int], most: int, prompts: Sequence[Sequence[int]], prefix: int) -> list[int]:
     """Take prompts for one pass."""
     taken = [waiting.popleft()]
     tokens = len(prompts[taken[0]]) - prefix
-    while waiting and len(taken) < most and tokens + len(prompts[waiting[0]]) - prefix <= _PASS_TOKENS:
+    while waiting and len(taken) < most and tokens + len(prompts[waiting[0]]) - prefix <= PASS_TOKENS:
         taken.append(waiting.popleft())
         tokens += len(prompts[taken[-1]]) - prefix
     return taken

@@ -20,7 +20,7 @@ def compose_once(loader: ConfigLoader) -> None:
 
 
 class _Composed:
-    """``load_sweep_config`` of ``loader``, with a memory."""
+    """``load_sweep_config`` of ``loader``; what it has composed is remembered until it is asked for again."""
 
     def __init__(self, loader: ConfigLoader) -> None:
         self._loader = loader
@@ -29,10 +29,11 @@ class _Composed:
     def __call__(self, master_config: DictConfig, sweep_overrides: list[str]) -> Any:
         """The composed job."""
         key = tuple(sweep_overrides)
-        if key not in self._known:
-            composed = type(self._loader).load_sweep_config(self._loader, master_config, sweep_overrides)
-            self._known[key] = pickle.dumps(composed)
-        return pickle.loads(self._known[key])
+        if key in self._known:
+            return pickle.loads(self._known.pop(key))
+        composed = type(self._loader).load_sweep_config(self._loader, master_config, sweep_overrides)
+        self._known[key] = pickle.dumps(composed)
+        return composed
 
     def __getstate__(self) -> dict[str, Any]:
         """A worker process gets none of the other jobs."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import math
 import sys
@@ -147,9 +146,10 @@ def _failed(error: BaseException, run_dir: Path) -> Ended:
 def _forget_base() -> None:
     """Let go of the base that a failed job used: the adapter may still hang on it, and memory may be short."""
     from adapter_exp.models.base import release_base
+    from adapter_exp.models.quiet import collect_everything
 
     release_base()
-    gc.collect()
+    collect_everything()  # a base that was let go of before its last user ended is there still
 
 
 @contextmanager

@@ -101,15 +101,23 @@ def device_name(device: Any) -> str:
     return "cpu" if torch is None or device.type == "cpu" else str(torch.cuda.get_device_name(device))
 
 
-def processor_name(device: Any) -> str:
-    """What computes on ``device`` (a ``torch.device``): the GPU's name, or the CPU's instruction set and threads."""
+def processor_kind(device: Any) -> str:
+    """What computes on ``device`` (a ``torch.device``): the GPU's name, or the CPU's instruction set."""
     import platform
 
     import torch
 
     if device.type != "cpu":
         return device_name(device)
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def processor_name(device: Any) -> str:
+    """``processor_kind``, on a CPU with the threads, which decide how sums are split."""
+    import torch
+
+    kind = processor_kind(device)
+    return f"{kind}, {torch.get_num_threads()} threads" if device.type == "cpu" else kind
 
 
 def _torch_with_cuda() -> Any | None:

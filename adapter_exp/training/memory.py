@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +48,7 @@ class MemoryPlan:
         other: the rest of what is held before training: libraries, data, frozen states, on a CPU.
         rows, tokens: of the largest pass; tokens that the layers run over.
         pieces: most passes that a batch is split into; 1: none is split.
+        seconds: that it took to find out.
     """
 
     peak_bytes: int
@@ -57,6 +59,7 @@ class MemoryPlan:
     rows: int
     tokens: int
     pieces: int
+    seconds: float
 
     def notes(self) -> list[str]:
         """Lines to show."""
@@ -96,6 +99,7 @@ def plan_memory(trainer: AdapterTrainer, settings: TrainerConfig, batches: int) 
     Raises:
         UserError: if not even one row fits.
     """
+    started = time.perf_counter()
     device, model = trainer.args.device, trainer.attached.model
     mine = list(_batches(trainer, batches)) or [[trainer.train_dataset[0]]]
     trained = list(trainer.attached.parameters().values())
@@ -124,6 +128,7 @@ def plan_memory(trainer: AdapterTrainer, settings: TrainerConfig, batches: int) 
         rows=len(fit.rows),
         tokens=trainer.collate.computed_tokens(fit.rows),
         pieces=pieces,
+        seconds=time.perf_counter() - started,
     )
     return plan, fit.splitting
 

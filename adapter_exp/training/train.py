@@ -124,9 +124,7 @@ def train(
     started = time.perf_counter()
     if resume_from is None or not trainer.take_up_finished(resume_from, settings.early_stopping_patience):
         with cancellation.deferred(), _prepared(attached, settings, fused=fused):
-            if on_memory is not None:
-                on_memory(_plan_memory(trainer, settings))
-            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+            _run(trainer, settings, resume_from, on_memory)
     if cancellation.requested or trainer.stopping():
         raise Cancelled(f"training saved at step {trainer.state.global_step}")
     return _result(trainer, settings, time.perf_counter() - started, keep_best=keep_best)
@@ -198,11 +196,18 @@ def _prepared(attached: Attached, settings: TrainerConfig, *, fused: bool) -> It
         yield
 
 
-def _plan_memory(trainer: AdapterTrainer, settings: TrainerConfig) -> MemoryPlan:
-    """Predict the peak and let batches that do not fit be split."""
-    plan, splitting = plan_memory(trainer, settings, _batches(trainer, settings, trainer.args.max_steps))
-    trainer.collate_by(splitting)
-    return plan
+def _run(
+    trainer: AdapterTrainer,
+    settings: TrainerConfig,
+    resume_from: Path | None,
+    on_memory: Callable[[MemoryPlan], None] | None,
+) -> None:
+    """Predict the peak, let batches that do not fit be split, and train."""
+    if on_memory is not None:
+        plan, splitting = plan_memory(trainer, settings, _batches(trainer, settings, trainer.args.max_steps))
+        trainer.collate_by(splitting)
+        on_memory(plan)
+    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
 
 
 def _sampler(rows: Sequence[TrainingRow], settings: TrainerConfig, seed: int, processes: int) -> BucketSampler:

@@ -76,6 +76,7 @@ def _arguments(options: argparse.Namespace) -> SFTConfig:
     return SFTConfig(
         **training_settings(options),
         completion_only_loss=True,
+        max_length=None,  # its default cuts rows at 1,024 tokens
         gradient_checkpointing=not options.no_checkpointing,
         use_liger_kernel=options.liger,
     )

@@ -36,7 +36,7 @@ def settings() -> Iterator[Setting]:
 def subsets(setting: Setting) -> Iterator[tuple[str, ...]]:
     """All that differ in what is computed.
 
-    A shared prefix and frozen states bring packing with them, without frozen layers there are no frozen states, and
+    A shared prefix and frozen states need packing, without frozen layers there are no frozen states, and
     whole weights are kept in one way.
     """
     layouts: list[tuple[str, ...]] = [(), ("packing",), ("shared_prefix",)]

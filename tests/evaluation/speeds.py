@@ -14,9 +14,10 @@ OFF: dict[str, Any] = {
     "continuous_batching": False,
 }
 PLAIN = SpeedConfig(**OFF)
+PACKED = OFF | {"packing": True}  # which the next two need
 SAVINGS = {
-    "packing": SpeedConfig(**(OFF | {"packing": True})),
-    "shared_prefix": SpeedConfig(**(OFF | {"shared_prefix": "always"})),
-    "continuous": SpeedConfig(**(OFF | {"continuous_batching": True})),
+    "packing": SpeedConfig(**PACKED),
+    "shared_prefix": SpeedConfig(**(PACKED | {"shared_prefix": "always"})),
+    "continuous": SpeedConfig(**(PACKED | {"continuous_batching": True})),
     "all": SpeedConfig(),
 }

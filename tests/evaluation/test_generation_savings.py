@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ import torch
 from adapter_exp.evaluation.batching import NotFiniteError
 from adapter_exp.evaluation.decoding import Decoding
 from adapter_exp.evaluation.generation import Generated, generate
-from tests.evaluation.freezing import frozen
+from tests.evaluation.freezing import counted_tokens, frozen
 from tests.evaluation.speeds import PLAIN, SAVINGS
 
 EOS = 257
@@ -37,17 +35,6 @@ def ask(model: Any, tokenizer: Any, prompts: Any, decoding: Decoding, **options:
 
 def facts(answers: list[Generated]) -> list[tuple[str, int]]:
     return [(one.text, one.new_tokens) for one in answers]
-
-
-@contextmanager
-def counted_tokens(model: Any, layer: int) -> Iterator[list[int]]:
-    """How many tokens each pass takes through a layer."""
-    tokens: list[int] = []
-    handle = model.model.layers[layer].mlp.register_forward_hook(lambda module, args, out: tokens.append(out.shape[1]))
-    try:
-        yield tokens
-    finally:
-        handle.remove()
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +85,18 @@ def test_prompts_pass_the_layers_below_once(llama, tiny_tokenizer, tmp_path):
         known = sum(LENGTHS[:4]) if tokens > own else 0
         assert sum(below) == tokens - known
         assert sum(above) == 7 + sum(LENGTHS[: len(asked)])
+
+
+def test_a_higher_cut_goes_on_from_prompts_of_a_lower_one(any_model, tiny_tokenizer, ends, tmp_path):
+    prompts = prompts_sharing(7)
+    wanted = facts(ask(any_model, tiny_tokenizer, prompts, GREEDY, end_ids=ends, speed=PLAIN))
+    ask(any_model, tiny_tokenizer, prompts, Decoding(1), frozen=frozen(any_model, tmp_path, cut=1))
+    for runs in ([7 + sum(LENGTHS)], []):  # the second time everything is there
+        with counted_tokens(any_model, 0) as below, counted_tokens(any_model, 1) as between:
+            ask(any_model, tiny_tokenizer, prompts, Decoding(1), frozen=frozen(any_model, tmp_path, cut=2))
+        assert (below, between) == ([], runs)
+    kept = frozen(any_model, tmp_path, cut=2)
+    assert facts(ask(any_model, tiny_tokenizer, prompts, GREEDY, end_ids=ends, frozen=kept)) == wanted
 
 
 def test_prompts_that_do_not_fit_are_not_kept(llama, tiny_tokenizer, tmp_path):
