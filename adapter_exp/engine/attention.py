@@ -124,12 +124,14 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, spread: Tensor, gather: Tensor) -> Tensor:
+        """(places, ...) of (tokens, ...)."""
         ctx.save_for_backward(spread, gather)
         ctx.tokens = len(tokens)
         return tokens.index_select(0, spread)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of the tokens, given that of their places."""
         spread, gather = ctx.saved_tensors
         # A gather instead of autograd's index_add: each token has one place, and serial additions are slow on a CPU.
         own = grad.index_select(0, gather)
@@ -145,12 +147,14 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, places: Tensor, gather: Tensor) -> Tensor:
+        """(tokens, ...) of (places, ...)."""
         ctx.save_for_backward(gather)
         ctx.places = len(places)
         return places.index_select(0, gather)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """The gradient of the places, given that of their tokens; 0 for padding."""
         (gather,) = ctx.saved_tensors
         places = grad.new_zeros(ctx.places, *grad.shape[1:])
         places[gather] = grad

@@ -30,6 +30,7 @@ class _Files:
 
     @property
     def whole(self) -> bool:
+        """Whether rows and index are both there."""
         return {ROWS, INDEX} <= {path.suffix for path in self.paths}
 
 

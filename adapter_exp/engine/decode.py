@@ -124,6 +124,7 @@ class _Prefix:
     def attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
     ) -> Tensor:
+        """See ``_Run``; the keys and values are held."""
         self.take(module.layer_idx, key, value)
         return attend_packed(module, self._layout, query, key, value, scaling, window)
 
@@ -155,6 +156,7 @@ class _Prompts:
     def attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
     ) -> Tensor:
+        """See ``_Run``; the keys and values go into the slots, and the prefix is seen too."""
         slots, layer = self._slots, module.layer_idx
         self.take(layer, key, value)
         if slots.prefix:
@@ -184,6 +186,7 @@ class _Step:
     def attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
     ) -> Tensor:
+        """See ``_Run``; each row sees the prefix and what is in its slot."""
         slots, layer = self._slots, module.layer_idx
         (heads, rows, width), key_heads = query.shape, len(key)
         repeats, prefix = heads // key_heads, slots.prefix

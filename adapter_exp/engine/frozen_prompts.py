@@ -107,5 +107,6 @@ class _Keeping:
     def attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
     ) -> Tensor:
+        """See ``decode._Run``; the keys and values are noted."""
         self.kept += [one.transpose(0, 1).flatten(1) for one in (key, value)]
         return attend_packed(module, self.layout, query, key, value, scaling, window)

@@ -97,6 +97,7 @@ class _Lora(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
+        """The layer's output, (tokens, outputs)."""
         narrow = x @ a.T
         ctx.save_for_backward(x, narrow, weight, a, b)
         ctx.scaling = scaling
@@ -104,6 +105,7 @@ class _Lora(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor, Tensor, None]:
+        """Gradients of x, A and B, given that of the output; x's only where something below trains."""
         x, narrow, weight, a, b = ctx.saved_tensors
         grad_narrow = (grad @ b).mul_(ctx.scaling)
         grad_a = grad_narrow.T @ x
@@ -117,6 +119,7 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """The normed states, of the shape of ``x`` (..., width)."""
         # Not vector_norm: its sums are in float32 without cascades and come out low, in every norm alike.
         inverse = x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
         ctx.save_for_backward(x, inverse, weight)
@@ -124,6 +127,7 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of ``x``, given that of the normed states."""
         x, inverse, weight = ctx.saved_tensors
         scaled = grad * weight
         along = torch.linalg.vecdot(scaled, x)[..., None] * inverse.pow(3) / x.shape[-1]

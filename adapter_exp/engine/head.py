@@ -70,6 +70,7 @@ class _FrozenProjectionLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        """Summed loss in nats of ``hidden`` (tokens, width) for ``targets`` (tokens,); its gradient comes with it."""
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         wanted = ctx.needs_input_grad[0]
         gradient = torch.empty(hidden.shape if wanted else (0,), dtype=torch.float32, device=hidden.device)
@@ -90,5 +91,6 @@ class _FrozenProjectionLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of ``hidden``, given that of the sum."""
         (gradient,) = ctx.saved_tensors
         return (gradient * grad).to(ctx.dtype), None, None

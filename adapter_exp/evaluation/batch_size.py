@@ -33,6 +33,7 @@ class _Sizes:
 
     @classmethod
     def of(cls, model: Any) -> _Sizes:
+        """Those of ``model``, from its configuration and the dtype of its embeddings."""
         config = model.config.get_text_config()
         heads = config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // heads

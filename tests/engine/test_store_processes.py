@@ -15,36 +15,25 @@ from store_samples import MANY, SPACE, WIDTH, Source, bytes_in, files, keys_of, 
 
 from adapter_exp.engine.store import StateStore
 
-# One interpreter imports torch and forks: a third of the cost, and a closer start.
 RACE = """
-import os, sys, traceback
+import sys
 from pathlib import Path
+from forking import at_once
 from store_samples import Source
 from adapter_exp.engine.store import StateStore
 
 root, max_bytes = Path(sys.argv[1]), int(sys.argv[2])
-gate, opener = os.pipe()
-children = []
-for number in range(3):
-    child = os.fork()
-    if child == 0:
-        os.close(opener)
-        try:
-            source, store, computed = Source(), StateStore(root / "states", max_bytes=max_bytes), []
-            os.read(gate, 1)  # ends for all of them at once
-            for turn in range(int(sys.argv[3])):
-                for space in sys.argv[4:]:
-                    source.take(store, range(4 * number, 4 * number + 12), space)
-                    computed += source.computed
-            answer = " ".join(computed)
-        except BaseException:
-            answer = traceback.format_exc()
-        (root / f"answer-{number}").write_text(answer)
-        os._exit(0)
-    children.append(child)
-os.close(opener)
-for child in children:
-    os.waitpid(child, 0)
+
+def take(number, begin):
+    source, store, computed = Source(), StateStore(root / "states", max_bytes=max_bytes), []
+    begin()
+    for turn in range(int(sys.argv[3])):
+        for space in sys.argv[4:]:
+            source.take(store, range(4 * number, 4 * number + 12), space)
+            computed += source.computed
+    return " ".join(computed)
+
+at_once(root, 3, take)
 """
 # Writes more than a portion, then waits to be killed.
 WRITER = """
