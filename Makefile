@@ -52,7 +52,7 @@ test: setup ## quick tests, offline, on the CPU, in two processes of one thread 
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-slow: setup ## the tests that take longer than ten seconds each, and those of the embedded model
-	@$(PY) -m pytest -m "slow and not gpu" $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "slow and not gpu" $(ARGS)
 
 test-gpu: setup ## the tests that need a CUDA device
 	@$(PY) -m pytest -m gpu $(ARGS)

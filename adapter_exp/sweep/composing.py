@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class _Composed:
         if key in self._known:
             return pickle.loads(self._known.pop(key))
         composed = type(self._loader).load_sweep_config(self._loader, master_config, sweep_overrides)
-        self._known[key] = pickle.dumps(composed)
+        with suppress(pickle.PicklingError):  # plugins were scanned anew, and with them came other classes
+            self._known[key] = pickle.dumps(composed)
         return composed
 
     def __getstate__(self) -> dict[str, Any]:
