@@ -125,7 +125,7 @@ def _adapter(session: Session, config: Config, base: Base) -> Attached:
 def _train(session: Session, config: Config, base: Base, attached: Attached, prepared: Prepared) -> TrainingEvidence:
     from adapter_exp.training.checkpoints import newest_checkpoint
     from adapter_exp.training.flow import StepReport
-    from adapter_exp.training.train import train
+    from adapter_exp.training.train import build_trainer, train
 
     def save(folder: Path) -> None:
         facts = {"name": config.model.name, "sha256": base.checkpoint_sha256, "source": base.source}
@@ -146,7 +146,7 @@ def _train(session: Session, config: Config, base: Base, attached: Attached, pre
                 session.tracker.log_loss(report.step, report.loss)
                 shown.step(report.step, report.total_steps, loss=report.loss, tokens_per_s=report.tokens_per_s)
 
-        result = train(
+        trainer = build_trainer(
             attached,
             prepared.rows["train"],
             prepared.rows["validation"],
@@ -155,14 +155,13 @@ def _train(session: Session, config: Config, base: Base, attached: Attached, pre
             collate=collate,
             dtype=base.compute_dtype,
             run_dir=session.run_dir,
-            resume_from=checkpoint,
             save_adapter=save,
             cancellation=session.cancellation,
-            on_step=on_step,
-            on_memory=partial(record_memory, session),
             world=session.world,
             fused=config.speed.fused,
         )
+        on_memory = partial(record_memory, session)
+        result = train(trainer, config.trainer, resume_from=checkpoint, on_step=on_step, on_memory=on_memory)
     folder = session.run_dir / ADAPTER_FOLDER
     save(folder)
     write_items(folder, prepared.task.name, training_items(prepared))

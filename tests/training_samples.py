@@ -19,7 +19,7 @@ from adapter_exp.training.cancel import Cancellation
 from adapter_exp.training.flow import StepReport
 from adapter_exp.training.memory import MemoryPlan
 from adapter_exp.training.specs import TrainerConfig
-from adapter_exp.training.train import TrainingResult, train
+from adapter_exp.training.train import TrainingResult, build_trainer, train
 
 BASE = {"name": "tiny", "sha256": "0" * 64}
 PAD = 257
@@ -98,7 +98,7 @@ def run(
 
     try:
         prepare(attached)
-        result = train(
+        trainer = build_trainer(
             attached,
             rows(16) if train_rows is None else train_rows,
             validation_rows,
@@ -107,14 +107,12 @@ def run(
             collate=collate or Collator(PAD),
             dtype=dtype,
             run_dir=run_dir,
-            resume_from=resume_from,
             save_adapter=lambda folder: attached.save(folder, base=BASE),
             cancellation=cancellation or Cancellation(),
-            on_step=report,
-            on_memory=on_memory,
             world=world,
             fused=fused,
         )
+        result = train(trainer, config, resume_from=resume_from, on_step=report, on_memory=on_memory)
         weights = {name: value.detach().clone() for name, value in attached.parameters().items()}
     finally:
         attached.detach()

@@ -67,7 +67,7 @@ def total_steps(rows: int, settings: TrainerConfig, processes: int = 1) -> int:
     return settings.max_steps or max(1, round(settings.epochs * steps_per_epoch(rows, settings, processes)))
 
 
-def train(
+def build_trainer(
     attached: Attached,
     rows: Sequence[TrainingRow],
     validation_rows: Sequence[TrainingRow],
@@ -77,74 +77,22 @@ def train(
     collate: Collate,
     dtype: torch.dtype,
     run_dir: Path,
-    resume_from: Path | None,
     save_adapter: Callable[[Path], None],
     cancellation: Cancellation,
-    on_step: Callable[[StepReport], None],
-    on_memory: Callable[[MemoryPlan], None] | None = None,
     world: World = ALONE,
     fused: bool = False,
-) -> TrainingResult:
-    """Train the adapter's parameters in place.
+) -> AdapterTrainer:
+    """What ``train`` trains.
 
     Args:
         collate: rows to a batch, padded (``batches.Collator``) or packed (``engine.packed.PackedCollator``).
         dtype: the base's compute dtype; ``settings.precision`` may ask for another.
         run_dir: checkpoints go to ``run_dir/checkpoints``.
-        resume_from: a verified checkpoint: weights, optimiser, schedule, random states and data position are restored
-            from it.
         save_adapter: writes the adapter in its own format into a folder; checkpoints hold one.
-        on_memory: gets the predicted peak before the first step; None: nothing is predicted, no batch is split.
-        fused: LoRA, norms, loss and optimiser with fewer passes over memory (``engine.fused``, ``engine.head``).
         world: the processes that train together, each on ``settings.batch_size`` rows at a time; only the first one
             writes checkpoints, and all end with the same weights.
-
-    Raises:
-        Cancelled: after a checkpoint was saved, when a stop was requested.
-        UserError: if not even one row fits in memory.
-        TrainingDiverged: when the loss is no longer finite.
+        fused: LoRA, norms, loss and optimiser with fewer passes over memory (``engine.fused``, ``engine.head``).
     """
-    trainer = _trainer(
-        attached,
-        rows,
-        validation_rows,
-        settings,
-        seed,
-        collate,
-        dtype,
-        run_dir,
-        save_adapter,
-        cancellation,
-        world,
-        fused,
-    )
-    keep_best = settings.load_best and len(validation_rows) > 0
-    _steer(trainer, settings, keep_best=keep_best, on_step=on_step)
-    _begin(trainer, resume_from, seed)
-    started = time.perf_counter()
-    if resume_from is None or not trainer.take_up_finished(resume_from, settings.early_stopping_patience):
-        with cancellation.deferred(), _prepared(attached, settings, fused=fused):
-            _run(trainer, settings, resume_from, on_memory)
-    if cancellation.requested or trainer.stopping():
-        raise Cancelled(f"training saved at step {trainer.state.global_step}")
-    return _result(trainer, settings, time.perf_counter() - started, keep_best=keep_best)
-
-
-def _trainer(
-    attached: Attached,
-    rows: Sequence[TrainingRow],
-    validation_rows: Sequence[TrainingRow],
-    settings: TrainerConfig,
-    seed: int,
-    collate: Collate,
-    dtype: torch.dtype,
-    run_dir: Path,
-    save_adapter: Callable[[Path], None],
-    cancellation: Cancellation,
-    world: World,
-    fused: bool,
-) -> AdapterTrainer:
-    """Arguments as of ``train``."""
     return AdapterTrainer(
         attached,
         training_arguments(
@@ -170,7 +118,40 @@ def _trainer(
     )
 
 
-def _begin(trainer: AdapterTrainer, resume_from: Path | None, seed: int) -> None:
+def train(
+    trainer: AdapterTrainer,
+    settings: TrainerConfig,
+    *,
+    resume_from: Path | None,
+    on_step: Callable[[StepReport], None],
+    on_memory: Callable[[MemoryPlan], None] | None = None,
+) -> TrainingResult:
+    """Train the adapter's parameters in place.
+
+    Args:
+        trainer: of ``build_trainer``, made with the same settings.
+        resume_from: a verified checkpoint: weights, optimiser, schedule, random states and data position are restored
+            from it.
+        on_memory: gets the predicted peak before the first step; None: nothing is predicted, no batch is split.
+
+    Raises:
+        Cancelled: after a checkpoint was saved, when a stop was requested.
+        UserError: if not even one row fits in memory.
+        TrainingDiverged: when the loss is no longer finite.
+    """
+    keep_best = settings.load_best and trainer.eval_dataset is not None
+    _steer(trainer, settings, keep_best=keep_best, on_step=on_step)
+    _begin(trainer, resume_from)
+    started = time.perf_counter()
+    if resume_from is None or not trainer.take_up_finished(resume_from, settings.early_stopping_patience):
+        with trainer.cancellation.deferred(), _prepared(trainer, settings):
+            _run(trainer, settings, resume_from, on_memory)
+    if trainer.cancellation.requested or trainer.stopping():
+        raise Cancelled(f"training saved at step {trainer.state.global_step}")
+    return _result(trainer, settings, time.perf_counter() - started, keep_best=keep_best)
+
+
+def _begin(trainer: AdapterTrainer, resume_from: Path | None) -> None:
     """Take up a checkpoint's weights, and see that all processes begin alike."""
     world = trainer.world
     if resume_from is not None:
@@ -179,15 +160,16 @@ def _begin(trainer: AdapterTrainer, resume_from: Path | None, seed: int) -> None
         trainer.attached.load_weights(resume_from / ADAPTER_FOLDER)
     if world.size > 1:
         _start_alike(trainer.attached, world)
-        torch.manual_seed(seed + world.rank)  # rows of different processes drop out different numbers
+        torch.manual_seed(trainer.args.seed + world.rank)  # rows of different processes drop out different numbers
 
 
 @contextmanager
-def _prepared(attached: Attached, settings: TrainerConfig, *, fused: bool) -> Iterator[None]:
+def _prepared(trainer: AdapterTrainer, settings: TrainerConfig) -> Iterator[None]:
     """The model as training wants it, for the time of the block."""
+    attached = trainer.attached
     with ExitStack() as stack:
         stack.enter_context(_left_as_found(attached.model))
-        if fused:
+        if trainer.fused:
             stack.enter_context(fused_modules(attached.model))
         if settings.compile:
             stack.enter_context(compiled_layers(attached.model, attached.lowest_layer() or 0))

@@ -66,6 +66,7 @@ class AdapterTrainer(Trainer):
     ) -> None:
         self.attached = attached
         self.sampler = sampler
+        self.fused = fused
         self.loss_options = {"answer_only_logits": answer_only_logits, "fused": fused}
         self.collate = collate
         self.checkpoint_folder = checkpoint_folder
