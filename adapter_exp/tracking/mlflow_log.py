@@ -235,6 +235,7 @@ def _known_points(client: Any, run_id: str, names: Collection[str]) -> set[tuple
 
 def _log_datasets(client: Any, run_id: str, record: RecordData) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
 
     inputs = [
         DatasetInput(
@@ -243,8 +244,15 @@ def _log_datasets(client: Any, run_id: str, record: RecordData) -> None:
         )
         for entry in contents.datasets(record)
     ]
-    if inputs:
-        client.log_inputs(run_id, inputs)
+    # MLflow looks for a data set and then inserts it: where another run does the same in between, the insert fails.
+    # Each such failure leaves at least one data set fewer to insert.
+    for others in range(len(inputs), -1, -1):
+        try:
+            client.log_inputs(run_id, inputs)
+            return
+        except MlflowException:
+            if not others:
+                raise
 
 
 def _log_artifacts(client: Any, run_id: str, run_dir: Path) -> None:

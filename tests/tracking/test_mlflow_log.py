@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -231,3 +232,26 @@ def test_replay_of_bad_input_is_one_line_and_exit_2(run_dir: Path, root: Path, c
         output = capsys.readouterr()
         assert output.out == "" and len(output.err.splitlines()) == 1
     assert load_record(run_dir)["tracking"]["mlflow"]["logged"] is False
+
+
+def test_a_data_set_that_another_run_logs_at_the_same_moment_is_shared(run_dir: Path, root: Path, client):
+    from mlflow.store.tracking.dbmodels.models import SqlDataset
+    from sqlalchemy import event
+
+    other = shutil.copytree(run_dir, run_dir.with_name("run-2"))
+    runs = []
+
+    def another_run(*_) -> None:
+        if not runs:
+            runs.append(None)
+            runs[0] = _live(other, root)[1]
+
+    # MLflow has looked for the data sets by now, and has found none.
+    event.listen(SqlDataset, "before_insert", another_run)
+    try:
+        runs.append(_live(run_dir, root)[1])
+    finally:
+        event.remove(SqlDataset, "before_insert", another_run)
+    shown = [_seen(client, str(run.run_id)) for run in runs]
+    assert [run.reason for run in runs] == [None, None]
+    assert shown[0]["datasets"] == shown[1]["datasets"] and len(shown[0]["datasets"]) > 1
