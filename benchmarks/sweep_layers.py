@@ -1,8 +1,9 @@
 """12 jobs, bottleneck 32 to 256 wide x LoRA r 4 to 16 on the last 4 layers, against peft + Trainer scripts.
 
-    python benchmarks/sweep_layers.py                                    # 2 of the peer's jobs, times 12
-    python benchmarks/sweep_layers.py --rows 160 --items 64 --peer-jobs 0    # the whole sample, all jobs: a day
-    python benchmarks/sweep_layers.py --quick                            # does it work?
+    python benchmarks/sweep_layers.py                         # the whole sample; 2 of the peer's jobs, times 12
+    python benchmarks/sweep_layers.py --peer-jobs 0           # all of its jobs: hours
+    python benchmarks/sweep_layers.py --rows 32 --items 8     # small and quick to train: fixed costs weigh more
+    python benchmarks/sweep_layers.py --quick                 # does it work?
 
 What is compared, and what is left out of it: sweep_peers.py.
 """

@@ -38,8 +38,8 @@ class Job:
 def sweep_options(description: str | None) -> argparse.Namespace:
     """The options of both sweeps."""
     parser = arguments(description, repeats=1)
-    parser.add_argument("--rows", type=int, default=32, help="training rows (default 32)")
-    parser.add_argument("--items", type=int, default=8, help="test prompts (default 8)")
+    parser.add_argument("--rows", type=int, default=160, help="training rows (default 160, the whole sample)")
+    parser.add_argument("--items", type=int, default=64, help="test prompts (default 64, the whole sample)")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument(
         "--peer-jobs",

@@ -1,8 +1,9 @@
 """8 jobs, LoRA r x alpha on all layers, against peft + Trainer scripts.
 
-    python benchmarks/sweep_rank.py                                      # 2 of the peer's jobs, times 8
-    python benchmarks/sweep_rank.py --rows 160 --items 64 --peer-jobs 0  # the whole sample, all jobs
-    python benchmarks/sweep_rank.py --quick                              # does it work?
+    python benchmarks/sweep_rank.py                           # the whole sample; 2 of the peer's jobs, times 8
+    python benchmarks/sweep_rank.py --peer-jobs 0             # all of its jobs: hours
+    python benchmarks/sweep_rank.py --rows 32 --items 8       # small and quick to train: fixed costs weigh more
+    python benchmarks/sweep_rank.py --quick                   # does it work?
 
 What is compared, and what is left out of it: sweep_peers.py.
 """
