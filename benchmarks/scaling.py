@@ -38,7 +38,7 @@ class Axis:
 AXES = (
     Axis("examples", tuple((n, f"task.max_train={n}") for n in (16, 32, 64, 128))),
     Axis("length", tuple((n, repeated_text(n)) for n in (1, 2, 4, 8)), key="tokens"),
-    Axis("rank", tuple((r, f"adapter.r={r}") for r in (4, 16, 64, 256))),
+    Axis("rank", tuple((r, f"adapter.r={r}") for r in (4, 16, 64, 192))),
     Axis("layers", tuple((n, f"adapter.layers=last:{n}") for n in (2, 4, 8, 16, 30))),
 )
 COUNTS = (1, 2, 4)

@@ -12,6 +12,7 @@ from adapter_exp.config import parse_config
 from adapter_exp.errors import UserError
 
 KIND = "adapter.kind"
+BATCH_SIZE = "trainer.batch_size"
 DATA = "data"
 """Axis of the training items themselves, where no setting tells them apart."""
 
@@ -85,6 +86,9 @@ def _values(run: Run) -> dict[str, Any]:
     flat = _flat(values)
     # Where a file lies does not matter, what was read from it does; how items were asked is equal within a group.
     flat = {key: value for key, value in flat.items() if key not in ("task.path", "model.path")}
+    # Rows per process: four processes with 4 rows train as one with 16 does.
+    if isinstance(rows := flat.get(BATCH_SIZE), int):
+        flat[BATCH_SIZE] = rows * int(run.record["host"].get("processes") or 1)
     training = (run.record["data"].get(trained) or {}).get("train") or {}
     flat[DATA] = str(training.get("fingerprint", ""))[:8]
     if run.imported:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -56,15 +56,6 @@ def attention_function(model: Any, name: str) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = former
-
-
-def checkpoint_contexts(model: Any) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of a checkpointed forward pass and of its recomputation, as torch's ``context_fn`` gives them.
-
-    A layer is recomputed in the backward pass, when the context of its forward pass has long ended: it must find the
-    attention function that it had.
-    """
-    return nullcontext(), attention_function(model, model.config._attn_implementation)
 
 
 def _attend(

@@ -59,7 +59,7 @@ class AnswerBatch:
         """
         prefix = self.slots.prefix
         run = _Prompts(self.slots, [len(prompt) - prefix for prompt in prompts], self.model.device)
-        return self._logits(self._run(run, prompts, prefix, None)[run.last])
+        return self._logits(self._run(run, prompts, prefix, None, read=run.last))
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         """Append one token to each row in use; returns the next logits (rows, vocabulary), fp32."""
@@ -70,16 +70,25 @@ class AnswerBatch:
         """Take rows out; see ``Slots.free``."""
         return self.slots.free(slots)
 
-    def _run(self, run: _Prefix | _Prompts, prompts: Sequence[Sequence[int]], start: int, end: int | None) -> Tensor:
-        """Run the tokens ``start`` to ``end`` of each prompt."""
-        device = self.model.device
+    def _run(
+        self,
+        run: _Prefix | _Prompts,
+        prompts: Sequence[Sequence[int]],
+        start: int,
+        end: int | None,
+        read: Tensor | None = None,
+    ) -> Tensor:
+        """Run the tokens ``start`` to ``end`` of each prompt; the output of those to ``read``."""
+        device, first = self.model.device, 0
         if self._kept is None:
             ids = [token for prompt in prompts for token in prompt[start:end]]
-            return run_layers(self.model, run, embed(self.model, torch.tensor(ids, device=device)), attention=NAME)
-        states, layers = self._kept.parts(prompts, start, end, device)
-        for layer, (keys, values) in enumerate(layers):
-            run.take(layer, keys, values)
-        return run_layers(self.model, run, states, first=self._kept.cut, attention=NAME)
+            states = embed(self.model, torch.tensor(ids, device=device))
+        else:
+            first = self._kept.cut
+            states, layers = self._kept.parts(prompts, start, end, device)
+            for layer, (keys, values) in enumerate(layers):
+                run.take(layer, keys, values)
+        return run_layers(self.model, run, states, first=first, read=read, attention=NAME)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return project(self.model, hidden).float()

@@ -8,12 +8,13 @@ in the config, and the layers outside the wanted range, which let the hidden sta
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
 
 from adapter_exp.engine.attention import NAME, attention_function
+from adapter_exp.engine.last_layer import feed_forward, feeding_forward_only, feeding_forward_through
 
 MODEL_TYPES = ("llama", "mistral", "gemma3_text")
 """Architectures for which the tests prove the packed pass equal to the plain one."""
@@ -39,6 +40,7 @@ def run_layers(
     *,
     first: int = 0,
     last: int | None = None,
+    read: Tensor | None = None,
     attention: str = NAME,
 ) -> Tensor:
     """Run the decoder layers ``first`` to ``last`` (not included) over hidden states laid out as ``layout`` says.
@@ -47,13 +49,18 @@ def run_layers(
         layout: a ``Layout``, or whatever else ``attention`` takes; it says the ``positions`` of the tokens.
         states: hidden states entering layer ``first``, (tokens, width).
         last: None runs to the end, the final norm included.
+        read: flat index of the tokens whose output is wanted, each once; None: all. Only with ``last`` None.
         attention: name of the attention function with transformers.
 
     Returns:
-        (tokens, width): hidden states entering layer ``last``, or the decoder's output.
+        (tokens, width): hidden states entering layer ``last``, or the decoder's output, of the tokens ``read``.
     """
     decoder = model.get_decoder()
-    with attention_function(model, attention), _only_layers(decoder, first, last):
+    with (
+        attention_function(model, attention),
+        _only_layers(decoder, first, last),
+        feeding_forward_only(decoder, read),
+    ):
         output = decoder(
             inputs_embeds=states[None],
             # Four dimensions: transformers takes it for a finished mask and builds none.
@@ -63,7 +70,21 @@ def run_layers(
             layout=layout,
         )
     result: Tensor = output.last_hidden_state[0]
-    return result
+    return result if read is None else result[read]
+
+
+def checkpoint_contexts(model: Any) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of a checkpointed forward pass and of its recomputation, as torch's ``context_fn`` gives them.
+
+    A layer is recomputed in the backward pass, when ``run_layers`` has long ended: it must find what it found then.
+    """
+    return nullcontext(), _again(model, model.config._attn_implementation, feed_forward(model.get_decoder()))
+
+
+@contextmanager
+def _again(model: Any, attention: str, last: nn.Module | None) -> Iterator[None]:
+    with attention_function(model, attention), feeding_forward_through(model.get_decoder(), last):
+        yield
 
 
 class _Through(nn.Module):

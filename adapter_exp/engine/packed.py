@@ -66,8 +66,9 @@ def packed_loss_sum(model: Any, batch: dict[str, Any], *, answer_only_logits: bo
         answer_only_logits, fused: see ``loss.answer_loss_sum``.
     """
     states = batch["states"] if "states" in batch else embed(model, batch["input_ids"])
-    hidden = run_layers(model, batch["layout"], states, first=batch["first_layer"])
+    layout, first, predict = batch["layout"], batch["first_layer"], batch["predict"]
     if answer_only_logits:
-        return projected_loss_sum(model, hidden[batch["predict"]], batch["labels"], fused=fused)
-    logits = project(model, hidden)[batch["predict"]]
+        hidden = run_layers(model, layout, states, first=first, read=predict)
+        return projected_loss_sum(model, hidden, batch["labels"], fused=fused)
+    logits = project(model, run_layers(model, layout, states, first=first))[predict]
     return torch.nn.functional.cross_entropy(logits.float(), batch["labels"], reduction="sum")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from adapter_exp.adapters import Attached
-from adapter_exp.engine.attention import checkpoint_contexts
+from adapter_exp.engine.decoder import checkpoint_contexts
 
 
 def checkpoint_activations(attached: Attached) -> None:

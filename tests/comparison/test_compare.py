@@ -294,6 +294,15 @@ def test_budgets_and_learning_rates_are_told(tmp_path):
     assert [one.name for one in group.configurations][1] == "lora learning_rate=0.5"
 
 
+def test_rows_of_all_processes_are_the_batch_size(tmp_path):
+    for name, processes, rows, seed in (("0", 2, 4, 0), ("1", 1, 8, 1), ("2", 1, 4, 0), ("3", None, 4, 1)):
+        write_run(tmp_path / name, count=15, seed=seed, changes={"trainer": {"batch_size": rows}})
+        change_record(tmp_path / name, lambda data, processes=processes: data["host"].update(processes=processes))
+    comparison = compare_runs(*read_runs([tmp_path]), resamples=100)
+    found = {one.name: [run.folder.name for run in one.runs] for one in comparison.groups[0].configurations}
+    assert found == {"lora batch_size=8": ["0", "1"], "lora batch_size=4": ["2", "3"]}
+
+
 def test_every_data_set_that_was_trained_on_is_kept(tmp_path):
     for seed, fingerprint in enumerate("aba"):
         write_run(tmp_path / str(seed), seed=seed, count=15)

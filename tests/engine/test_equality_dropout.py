@@ -66,7 +66,7 @@ def dropped(attached: Attached, collate: Collate) -> list[Tensor]:
     attached.model.train()
     torch.manual_seed(1)
     with torch.no_grad():
-        answer_loss_sum(attached.model, collate(TWICE), answer_only_logits=True)
+        answer_loss_sum(attached.model, collate(TWICE), answer_only_logits=False)  # all tokens in the last layer too
     attached.model.eval()
     for hook in hooks:
         hook.remove()
