@@ -1,7 +1,7 @@
 """Time and memory against examples, row length, rank, layers, jobs of a sweep and adapters evaluated.
 
     python benchmarks/scaling.py
-    python benchmarks/scaling.py --axes jobs,adapters
+    python benchmarks/scaling.py --axes jobs,adapters --sweep-rows 16 --sweep-items 16    # jobs of hardly any training
     python benchmarks/scaling.py --quick              # does it work?
 
 The exponent is the slope of a straight line through the logarithms: 1 is linear, less is better than linear, and fixed
@@ -50,7 +50,11 @@ def main() -> None:
     names = [*(axis.name for axis in AXES), "jobs", "adapters"]
     parser.add_argument("--axes", default=",".join(names), help=f"some of {','.join(names)}")
     parser.add_argument("--rows", type=int, default=16, help="training rows, where they do not grow (default 16)")
+    parser.add_argument("--sweep-rows", type=int, default=160, help="of jobs and adapters (default 160, the sample)")
+    parser.add_argument("--sweep-items", type=int, default=64, help="test prompts of those (default 64, the sample)")
     options = parsed(parser)
+    if options.quick:
+        options.sweep_rows, options.sweep_items = 16, 2
     chosen = options.axes.split(",")
     if unknown := set(chosen) - set(names):
         parser.error(f"--axes: {', '.join(sorted(unknown))} is unknown; choose from {', '.join(names)}")
@@ -67,10 +71,14 @@ def main() -> None:
             sizes = [run[0][axis.key] for run in runs] if axis.key else [float(size) for size, _ in points]
             print(_axis_line(axis.name, sizes, runs), flush=True)
     if {"jobs", "adapters"} & set(chosen):
-        found |= _sweeps(
-            options.repeats, options.rows, options.overrides, cache, counts=COUNTS[: 2 if options.quick else 3]
-        )
-    settings = {"overrides": options.overrides, "rows": options.rows, "training": TRAINING}
+        found |= _sweeps(options, cache, counts=COUNTS[: 2 if options.quick else 3])
+    settings = {
+        "overrides": options.overrides,
+        "rows": options.rows,
+        "sweep_rows": options.sweep_rows,
+        "sweep_items": options.sweep_items,
+        "training": TRAINING,
+    }
     write(
         "scaling" + "-quick" * options.quick, {"settings": settings, "machine": [before, machine()], "results": found}
     )
@@ -110,14 +118,13 @@ def _axis_line(name: str, sizes: Sequence[float], runs: Sequence[Sequence[Measur
     return f"| {' | '.join(cells)} |"
 
 
-def _sweeps(
-    repeats: int, rows: int, overrides: Sequence[str], cache: Path, *, counts: Sequence[int]
-) -> dict[str, list[list[Measured]]]:
+def _sweeps(options: argparse.Namespace, cache: Path, *, counts: Sequence[int]) -> dict[str, list[list[Measured]]]:
     """Whole sweeps of ``counts`` jobs on the last 4 layers, evaluations of as many adapters, and one plain job."""
+    repeats, overrides = options.repeats, options.overrides
     common = [
-        f"task.max_train={rows}",
+        f"task.max_train={options.sweep_rows}",
         "task.max_validation=8",
-        "task.max_eval=16",
+        f"task.max_eval={options.sweep_items}",
         "trainer.epochs=3",
         "eval.general=[]",
         "eval.validation=false",
