@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MARGIN = 1.15
 # A pass may grow towards what is free in few steps; it is not worth measuring again for less than this factor.
 _WORTHWHILE = 1.1
+# For each roughly counted number, where memory is so ample that a whole batch can be measured at once: 8 times float32.
+_AMPLE_BYTES = 32
 # Hidden widths that a layer keeps for each token, and copies of the logits: rough, for ranking only.
 _LAYER_WIDTHS = 16
 _LOGITS = 3
@@ -134,9 +136,13 @@ def plan_memory(trainer: AdapterTrainer, settings: TrainerConfig, batches: int) 
 
 
 def _fit(trainer: AdapterTrainer, batches: Sequence[Sequence[TrainingRow]], size_of: Size, fixed: int) -> _Fit:
-    """The largest passes that fit. They grow from one row, so that no measurement takes more than there is."""
+    """The largest passes that fit.
+
+    They grow from one row, so that no measurement takes more than there is; where that is ample, from whole batches.
+    """
     whole = max(map(size_of, batches))
-    limit = max(size_of([row]) for rows in batches for row in rows)
+    smallest = max(size_of([row]) for rows in batches for row in rows)
+    limit = whole if whole * _AMPLE_BYTES < free_bytes(trainer.args.device) - fixed else smallest
     found: _Fit | None = None
     while True:
         splitting = Splitting(trainer.collate, size_of, limit)
@@ -146,9 +152,12 @@ def _fit(trainer: AdapterTrainer, batches: Sequence[Sequence[TrainingRow]], size
         free = free_bytes(trainer.args.device)
         needed = growth * MARGIN
         if needed > free - fixed:
-            if found is None:
+            if found is not None:
+                return found
+            if limit <= smallest:
                 raise UserError(_refusal(len(largest[0].ids), needed + fixed, free))
-            return found
+            limit = smallest
+            continue
         found = _Fit(growth, largest, splitting)
         # A pass takes at most in proportion: much is shared among its rows.
         larger = min(whole, int(limit * (free - fixed) / max(needed, 1)))
@@ -160,7 +169,7 @@ def _fit(trainer: AdapterTrainer, batches: Sequence[Sequence[TrainingRow]], size
 def _loss(trainer: AdapterTrainer, rows: Sequence[TrainingRow]) -> torch.Tensor:
     batch = send_to_device(trainer.collate(rows), trainer.args.device)
     with trainer.compute_loss_context_manager():
-        return trainer.compute_loss(trainer.model, batch)
+        return trainer.compute_loss(trainer.attached.model, batch)
 
 
 def _refusal(tokens: int, needed: float, free: int) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers.trainer_callback import PrinterCallback
@@ -168,13 +167,14 @@ def _prepared(trainer: AdapterTrainer, settings: TrainerConfig) -> Iterator[None
     """The model as training wants it, for the time of the block."""
     attached = trainer.attached
     with ExitStack() as stack:
-        stack.enter_context(_left_as_found(attached.model))
+        attached.model.train()
         if trainer.fused:
             stack.enter_context(fused_modules(attached.model))
         if settings.compile:
             stack.enter_context(compiled_layers(attached.model, attached.lowest_layer() or 0))
         if settings.activation_checkpointing:
             checkpoint_activations(attached)
+            stack.callback(attached.model.activation_checkpointing_disable)
         yield
 
 
@@ -240,22 +240,6 @@ def autocast_dtype(settings: TrainerConfig, compute_dtype: torch.dtype) -> torch
     """What the forward pass is cast to; float32 means that nothing is cast."""
     chosen = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     return chosen.get(settings.precision, compute_dtype)
-
-
-@contextmanager
-def _left_as_found(model: Any) -> Iterator[None]:
-    """Keep accelerate's hands off the model, and undo activation checkpointing.
-
-    accelerate would put autocast around ``forward`` and, among several processes, a wrapper around the model. The base
-    is shared by all jobs of a process, and the trained model must be scored in the precision in which the base was.
-    """
-    model._is_accelerate_prepared = True  # accelerate's own mark of a model that it need not wrap
-    try:
-        yield
-    finally:
-        del model._is_accelerate_prepared
-        if model.is_activation_checkpointing:
-            model.activation_checkpointing_disable()
 
 
 def _result(trainer: AdapterTrainer, settings: TrainerConfig, seconds: float, *, keep_best: bool) -> TrainingResult:

@@ -27,13 +27,14 @@ from adapter_exp.training.checkpoints import ROWS, publish, rows_sha256
 from adapter_exp.training.flow import out_of_patience, validation_losses
 from adapter_exp.training.loss import answer_loss_sum
 from adapter_exp.training.splitting import pieces_of
+from adapter_exp.training.trained import TrainedParameters
 
 
 class AdapterTrainer(Trainer):
     """Trains the attached adapter only, alone or together with other processes.
 
-    Each process computes its rows of every batch; gradients are summed once per optimiser step. The model is wrapped
-    by nothing: our loss goes past any wrapper, and DistributedDataParallel would send the frozen base around.
+    Each process computes its rows of every batch; gradients are summed once per optimiser step. The Trainer's model is
+    the adapter's parameters alone; the loss takes the model that they sit in.
 
     Args:
         attached: the adapter and the model it sits in.
@@ -76,7 +77,7 @@ class AdapterTrainer(Trainer):
         self._stop_agreed = False
         self._staging = checkpoint_folder
         super().__init__(
-            model=attached.model,
+            model=TrainedParameters(attached),
             args=arguments,
             data_collator=TokenCounter(collate),  # validation rows do not count
             train_dataset=train_rows,
@@ -116,6 +117,11 @@ class AdapterTrainer(Trainer):
     def stopping(self) -> bool:
         """Whether training is to end after the current step; the same in all processes."""
         return self._stop_agreed if self.world.size > 1 else self.cancellation.requested
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """Parameters with weight decay: all but biases and norms, which are told by the modules they sit in."""
+        names: list[str] = super().get_decay_parameter_names(self.attached.model)
+        return names
 
     def collate_by(self, collate: Collate) -> None:
         """Make the batches of training and validation by ``collate`` from now on."""
@@ -184,16 +190,17 @@ class AdapterTrainer(Trainer):
         rows = sorted(self.eval_dataset, key=lambda row: len(row.ids))
         size = self.args.eval_batch_size
         total, tokens = 0.0, 0
-        was_training = self.model.training
-        self.model.eval()
+        model = self.attached.model
+        was_training = model.training
+        model.eval()
         for start in self.world.shared(range(0, len(rows), size)):
             batch = send_to_device(self.collate(rows[start : start + size]), self.args.device, non_blocking=True)
             for piece in pieces_of(batch):
                 with self.compute_loss_context_manager():
-                    loss, count = answer_loss_sum(self.attached.model, piece, **self.loss_options)
+                    loss, count = answer_loss_sum(model, piece, **self.loss_options)
                 total += float(loss)
                 tokens += int(count)
-        self.model.train(was_training)
+        model.train(was_training)
         loss_sum, answers = self.world.sum(total, tokens)
         return loss_sum / max(answers, 1)
 
