@@ -1,7 +1,7 @@
 """Answers and label scores of an adapted model, beside `generate` one by one and by 8, and lm-evaluation-harness.
 
     python benchmarks/evaluate.py                    # 40 prompts, 100 labelled pairs
-    python benchmarks/evaluate.py --prompts 200 --pairs 300    # the sizes that were asked for; hours
+    python benchmarks/evaluate.py --prompts 200 --pairs 300    # the sizes that were asked for; 25 minutes
     python benchmarks/evaluate.py --quick            # does it work?
 
 A LoRA r=16 is trained first, so that answers end when they should; peft loads the folder that was saved. The base's nf4
