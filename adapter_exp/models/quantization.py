@@ -43,21 +43,27 @@ def choose_dtype(device: torch.device, wanted: str = "auto") -> tuple[torch.dtyp
 
 @cache
 def matmul_ms() -> tuple[float, float]:
-    """Milliseconds of one square matrix product on the CPU in float32 and bfloat16 (best of ten; once per process).
+    """Milliseconds of one square matrix product on a core in float32 and bfloat16 (best of ten; once per process).
 
-    The two take turns, so that other work on the machine slows both.
+    Processor time of one thread: on a busy machine wall times of two threads say more about the other work, and a run
+    would now and then compute in the other dtype.
     """
     import torch
 
     matrices = [torch.ones(_MATMUL_SIZE, _MATMUL_SIZE, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
     best_s = [math.inf, math.inf]
-    for matrix in matrices:
-        matrix @ matrix  # the first call compiles the kernel
-    for _ in range(10):
-        for number, matrix in enumerate(matrices):
-            start = time.perf_counter()
-            matrix @ matrix
-            best_s[number] = min(best_s[number], time.perf_counter() - start)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for matrix in matrices:
+            matrix @ matrix  # the first call compiles the kernel
+        for _ in range(10):
+            for number, matrix in enumerate(matrices):
+                start = time.thread_time()
+                matrix @ matrix
+                best_s[number] = min(best_s[number], time.thread_time() - start)
+    finally:
+        torch.set_num_threads(threads)
     return 1e3 * best_s[0], 1e3 * best_s[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -175,8 +176,24 @@ def test_asked_dtype_is_taken(cache_dir: Path):
     assert _load(cache_dir, dtype="bfloat16").compute_dtype == torch.bfloat16
 
 
-def test_measured_times_are_positive():
-    assert all(0 < ms < 10_000 for ms in quantization.matmul_ms())
+def test_a_busy_machine_computes_in_the_same_dtype_and_the_threads_are_left_alone():
+    import torch
+
+    def chosen() -> torch.dtype:
+        quantization.matmul_ms.cache_clear()
+        return quantization.choose_dtype(torch.device("cpu"))[0]
+
+    threads = torch.get_num_threads()
+    alone = chosen()
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        assert [chosen() for _ in range(5)] == [alone] * 5
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert torch.get_num_threads() == threads
+    assert all(ms > 0 for ms in quantization.matmul_ms())
 
 
 _QUIET = """
