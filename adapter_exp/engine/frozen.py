@@ -25,7 +25,7 @@ Pass = tuple[Sequence[int], Sequence[Tensor]]
 """Numbers of rows that were computed together; what was made of the tokens all begin with, then of each row's own."""
 
 _FORMAT = 2
-# Of a model's configuration.
+# Of a model's configuration: its name, and a cache of transformers' that no pass here makes.
 _NOT_NUMBERS = ("_name_or_path", "use_cache")
 _LIBRARIES = ("torch", "transformers", "bitsandbytes")
 # Attention copies the keys and values of what all rows begin with for each row: at most for so many tokens in a pass.

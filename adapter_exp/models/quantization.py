@@ -38,7 +38,7 @@ def choose_dtype(device: torch.device, wanted: str = "auto") -> tuple[torch.dtyp
     timing = (
         f"a {_MATMUL_SIZE} x {_MATMUL_SIZE} product takes {full_ms:.2f} ms in float32 and {half_ms:.2f} ms in bfloat16"
     )
-    return dtype, f"{str(dtype).removeprefix('torch.')}: on this CPU {timing}"
+    return dtype, f"{str(dtype).removeprefix('torch.')}: on a core of this CPU {timing}"
 
 
 @cache
