@@ -56,7 +56,7 @@ def peak_growth(attached: Attached, device: torch.device, step: Callable[[], tor
     decoder = attached.model.get_decoder()
     lowest = attached.lowest_layer() or 0
     kinds = _kinds(attached, lowest, len(decoder.layers))
-    most = _LAYERS_CHECKPOINTED if attached.model.is_gradient_checkpointing else _LAYERS
+    most = _LAYERS_CHECKPOINTED if attached.model.is_activation_checkpointing else _LAYERS
     run = sorted(number for members in kinds for number in members[:most])
     give_back_free_memory()
     start = held_bytes(device)
